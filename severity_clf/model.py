@@ -172,6 +172,18 @@ class SeverityModel:
             np.concatenate([block.exceed for block in blocks]) if "exceed" in self._outputs else None,
         )
 
+    def tokens(
+        self, outputs: Iterable[str | None], prompts: Iterable[str | None] | None = None
+    ) -> Iterator[list[list[int]]]:
+        """The token ids of each output's windows, as the graph reads them; none for a text that cannot be scored.
+
+        Raises:
+            TypeError, ValueError: as `score`.
+        """
+        outputs, prompts = _texts(outputs, prompts)
+        for output, prompt in zip(outputs, prompts or [None] * len(outputs), strict=True):
+            yield [ids for ids, _ in self._tokenize(output, prompt)]
+
     def embed(
         self, outputs: Iterable[str | None], prompts: Iterable[str | None] | None = None
     ) -> tuple[Float, npt.NDArray[np.intp]]:

@@ -15,12 +15,14 @@ another machine.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.utils
 from onnx import TensorProto, helper, numpy_helper
 
 from severity_clf.fit.heads import Heads
@@ -42,7 +44,7 @@ class _Builder:
         self.weights: list[onnx.TensorProto] = []
 
     def weight(self, name: str, values: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(values, dtype=dtype), name))
+        self.weights.append(numpy_helper.from_array(np.asarray(values, dtype, order="C"), name))
         return name
 
     def op(self, kind: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
@@ -137,6 +139,25 @@ def _ngrams(graph: _Builder, word: str, buckets: int) -> None:
     op("Concat", [word, "pair_word"], "gram_word", axis=1)
     op("Mod", ["gram_hash", weight("bucket_count", buckets, np.int64)], "gram_bucket")
     op("Where", ["gram_word", "gram_bucket", "bucket_count"], "buckets")
+
+
+def gram_buckets(
+    encoder: onnx.ModelProto, windows: Sequence[Sequence[int]], batch: int = 256
+) -> Iterator[npt.NDArray[np.int64]]:
+    """The n-gram table's rows of each window of token ids, by the graph's own nodes, without running the encoder."""
+    from onnx.reference import ReferenceEvaluator
+
+    part = onnx.utils.Extractor(encoder).extract_model(["input_ids", "attention_mask"], ["buckets"])
+    size = next(numpy_helper.to_array(w).item() for w in encoder.graph.initializer if w.name == "bucket_count")
+    run = ReferenceEvaluator(part).run
+    for start in range(0, len(windows), batch):
+        some = windows[start : start + batch]
+        ids = np.zeros((len(some), max(map(len, some))), np.int64)
+        for row, tokens in zip(ids, some, strict=True):
+            row[: len(tokens)] = tokens
+        mask = np.arange(ids.shape[1]) < np.array([[len(tokens)] for tokens in some])
+        (buckets,) = run(None, {"input_ids": ids, "attention_mask": mask.astype(np.int64)})
+        yield from (row[row < size] for row in buckets)
 
 
 def _embeddings(graph: _Builder, weights: dict[str, Float], config: dict[str, int], int8: bool) -> str:

@@ -100,6 +100,18 @@ class Heads:
         if (np.diff(self.threshold, axis=1) < 0).any():
             raise ValueError("thresholds must not decrease from level to level")
 
+    @classmethod
+    def rounded(
+        cls,
+        weight: npt.NDArray[np.floating],
+        table: npt.NDArray[np.floating],
+        threshold: npt.NDArray[np.floating],
+    ) -> Heads:
+        """Heads of these floats, the table rounded to int8 with one scale a latent."""
+        scale = np.maximum(np.abs(table).max(axis=0), LEAST) / 127
+        integers = np.rint(table / scale).astype(np.int8)
+        return cls(weight.astype(np.float32), integers, scale.astype(np.float32), threshold.astype(np.float32))
+
     def latent(self, features: Features) -> Float:
         """Float32 [window, latent] of every window."""
         lexical = (features.grams @ self.table.astype(np.float32)) * self.scale
@@ -275,13 +287,7 @@ def fit_heads(
     relevance = _fit_relevance(features, labels, base, severity, loose, step_penalty, iterations)
     weight, table = (np.concatenate([severity[part], relevance[part]], axis=1) for part in (0, 1))
     threshold = np.concatenate([severity[2], relevance[2]])
-    scale = np.maximum(np.abs(table).max(axis=0), LEAST) / 127
-    return Heads(
-        weight.astype(np.float32),
-        np.rint(table / scale).astype(np.int8),
-        scale.astype(np.float32),
-        threshold.astype(np.float32),
-    )
+    return Heads.rounded(weight, table, threshold)
 
 
 def _known(labels: Labels, top: int) -> npt.NDArray[np.bool_]:
