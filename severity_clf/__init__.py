@@ -2,10 +2,22 @@
 
 from severity_clf.bundle import BundleError
 from severity_clf.model import SeverityModel, Windows, load
-from severity_clf.records import Record
+from severity_clf.records import Record, RecordError, read_records
 from severity_clf.scores import Scores
 from severity_clf.taxonomy import Domain, Level, Taxonomy
 
 __version__ = "0.1.0"
 
-__all__ = ["BundleError", "Domain", "Level", "Record", "Scores", "SeverityModel", "Taxonomy", "Windows", "load"]
+__all__ = [
+    "BundleError",
+    "Domain",
+    "Level",
+    "Record",
+    "RecordError",
+    "Scores",
+    "SeverityModel",
+    "Taxonomy",
+    "Windows",
+    "load",
+    "read_records",
+]

@@ -15,6 +15,7 @@ import typer
 import severity_clf
 from severity_clf.bundle import CARD, GRAPH, TOKENIZER, BundleError, find_bundle, read_bundle
 from severity_clf.jsonl import read_line, score_lines
+from severity_clf.records import RecordError
 
 USAGE = 2
 BAD_LINES = 4
@@ -191,6 +192,6 @@ def main() -> None:
     """Run the command; what a user can mend is one line on standard error and exit code 2."""
     try:
         app()
-    except (BundleError, OSError) as error:
+    except (BundleError, RecordError, OSError) as error:
         typer.echo(f"sevclf: {error}", err=True)
         sys.exit(USAGE)
