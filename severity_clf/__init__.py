@@ -1,8 +1,10 @@
 """How harmful is this LLM output? Calibrated severity, five levels, per harm domain, in milliseconds on CPU."""
 
 from severity_clf.bundle import BundleError
+from severity_clf.evaluate import evaluate
 from severity_clf.model import SeverityModel, Windows, load
 from severity_clf.records import Record, RecordError, read_records
+from severity_clf.report import Report
 from severity_clf.scores import Scores
 from severity_clf.taxonomy import Domain, Level, Taxonomy
 
@@ -14,10 +16,12 @@ __all__ = [
     "Level",
     "Record",
     "RecordError",
+    "Report",
     "Scores",
     "SeverityModel",
     "Taxonomy",
     "Windows",
+    "evaluate",
     "load",
     "read_records",
 ]

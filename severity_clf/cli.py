@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import IO, Annotated
@@ -154,6 +154,56 @@ def _writing(output: Path) -> Iterator[IO[bytes]]:
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@app.command()
+def evaluate(
+    records: Annotated[
+        Path, typer.Argument(metavar="RECORDS", help='Labelled JSONL: "output", "labels", perhaps "prompt", "group".')
+    ],
+    model: ModelOption = "base",
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="Write every figure here as JSON. [default: not written]")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with plots here, one file. [default: not written]")
+    ] = None,
+    prompts: Annotated[bool, typer.Option("--prompts", help="Read each record's prompt as context.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Windows scored side by side. [default: the CPUs at hand]")
+    ] = None,
+) -> None:
+    """Compare a bundle with labelled records that it was not fitted on: ranking, levels, calibration, level intervals.
+
+    Prints a table. 95% intervals are over whole groups of records; a calibration error stands beside the floor that
+    perfect calibration would show for as many rows. Rows are named by id, and no text is written.
+
+    Example: sevclf evaluate labelled.jsonl --html report.html
+    """
+    written = [path for path in (as_json, html) if path is not None]
+    if len({path.resolve() for path in (records, *written)}) <= len(written):
+        raise typer.BadParameter("RECORDS, --json and --html must be different files")
+    loaded = severity_clf.load(model, threads=threads)
+    rows = severity_clf.read_records(records, loaded.taxonomy)
+    with ExitStack() as stack:  # files that cannot be written are found out before rows are scored
+        sinks = [stack.enter_context(_writing(path)) for path in written]
+        with _advancing(len(rows), records.name) as progress:
+            report = severity_clf.evaluate(loaded, rows, prompts=prompts, progress=progress)
+        for path, sink in zip(written, sinks, strict=True):
+            text = report.html() if path == html else json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n"
+            sink.write(text.encode())
+    if STANDARD not in written:
+        typer.echo(report.text(), nl=False)
+
+
+@contextmanager
+def _advancing(length: int, label: str) -> Iterator[Callable[[int], object] | None]:
+    """What to call with the number of steps done since the last call, if standard error is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with typer.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar.update
 
 
 @app.command()

@@ -6,7 +6,7 @@ an interval, as in `Record.labels`, it is int [n, 2], lowest and highest level.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -259,12 +259,6 @@ def mean_size(sets: Array) -> float:
     return float((sets[:, 1] - sets[:, 0] + 1).mean())
 
 
-def _within(labels: Array, levels: int) -> npt.NDArray[np.bool_]:
-    """bool [n, level], whether the level is in the interval."""
-    labels = np.asarray(labels)
-    return np.asarray((labels[:, :1] <= np.arange(levels)) & (np.arange(levels) <= labels[:, 1:]))
-
-
 def bootstrap(
     metric: Callable[..., float],
     *arrays: Array,
@@ -284,14 +278,34 @@ def bootstrap(
     Returns:
         low and high, of the samples for which the metric is known; NaN where it never is.
     """
+    rows = resamples(np.arange(len(arrays[0])) if groups is None else groups, rounds, seed)
+    return central([metric(*(array[sample] for array in arrays)) for sample in rows])
+
+
+def resamples(groups: npt.NDArray[Any], rounds: int, seed: int = 0) -> Iterator[npt.NDArray[np.intp]]:
+    """The rows of each bootstrap sample: as many groups as there are, drawn with replacement.
+
+    Args:
+        groups: [n], rows that share one are drawn together.
+        rounds: number of samples.
+        seed: of the random numbers.
+    """
     rng = np.random.default_rng(seed)
-    _, unit = np.unique(groups if groups is not None else np.arange(len(arrays[0])), return_inverse=True)
+    _, unit = np.unique(groups, return_inverse=True)
     order = np.argsort(unit, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(unit))[:-1])
-    values = []
     for _ in range(rounds):
-        rows = np.concatenate([members[pick] for pick in rng.integers(len(members), size=len(members))])
-        values.append(metric(*(array[rows] for array in arrays)))
+        yield np.concatenate([members[pick] for pick in rng.integers(len(members), size=len(members))])
+
+
+def central(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of the central 95% of the values that are known; NaN where none is."""
     known = [value for value in values if not np.isnan(value)]  # a sample may lack a class
     low, high = np.percentile(known or [np.nan], [2.5, 97.5])
     return float(low), float(high)
+
+
+def _within(labels: Array, levels: int) -> npt.NDArray[np.bool_]:
+    """bool [n, level], whether the level is in the interval."""
+    labels = np.asarray(labels)
+    return np.asarray((labels[:, :1] <= np.arange(levels)) & (np.arange(levels) <= labels[:, 1:]))
