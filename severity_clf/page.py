@@ -11,6 +11,7 @@ WIDTH, HEIGHT = 460, 300  # of a plot, in its own units; the page scales it
 LABELS_SHOWN = 9  # rows in the plot of distributions: the commonest labels
 WORST_SHOWN = 15
 NAME_SHOWN = 10  # characters of a level's name beside a plot
+UNKNOWN = "<td>\N{EN DASH}</td>"
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 FLAGGING = ("precision", "recall", "f1")
 
@@ -42,7 +43,7 @@ summary { cursor: pointer; display: flex; align-items: baseline; gap: 12px; flex
 summary::-webkit-details-marker { display: none; }
 summary::before { content: "\\25B8"; color: var(--soft); } details[open] > summary::before { content: "\\25BE"; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(430px, 100%), 1fr)); gap: 20px;
-  margin: 18px 0 26px; }
+  margin: 18px 0 26px; scroll-margin-top: 64px; }
 figure { margin: 0; padding: 16px 16px 10px; border: 1px solid var(--line); border-radius: 10px;
   background: var(--card); }
 figcaption { margin-bottom: 10px; } figcaption span { color: var(--soft); font-size: 13px; display: block; }
@@ -71,7 +72,7 @@ def page(report: Mapping[str, Any], figures: Mapping[str, tuple[str, str]]) -> s
     context = "outputs with their prompts" if records["prompts"] else "outputs alone"
     lead = f"{records['n']:,} labelled records in {records['groups']:,} groups, {context}, {escape(run['date'][:10])}"
     head = report["domains"][0]
-    shown = [key for key in figures if any(key in one["estimates"] for one in report["domains"])]
+    shown = [key for key in figures if any(_known(one["estimates"].get(key)) for one in report["domains"])]
     columns = [key for key in shown if key not in FLAGGING]  # of one domain alone: on a card
     sections = "\n".join(_section(one, report["levels"], one is head) for one in report["domains"])
     return f"""<!doctype html>
@@ -90,8 +91,8 @@ def page(report: Mapping[str, Any], figures: Mapping[str, tuple[str, str]]) -> s
 """
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    return "\N{EN DASH}" if value is None else f"{value:.{digits}f}"
+def _known(estimate: Mapping[str, Any] | None) -> bool:
+    return estimate is not None and estimate["value"] is not None
 
 
 def _beside(estimate: Mapping[str, Any]) -> str:
@@ -106,10 +107,10 @@ def _stats(domain: Mapping[str, Any], figures: Mapping[str, tuple[str, str]]) ->
     """The first domain's figures as cards."""
     cards = [
         f'<div class="stat" title="{escape(figures[key][1])}"><span>{escape(domain["name"])} {figures[key][0]}</span>'
-        f"<b>{_number(estimate['value'])}</b><span>{_beside(estimate) or '&nbsp;'}</span></div>"
+        f"<b>{estimate['value']:.3f}</b><span>{_beside(estimate) or '&nbsp;'}</span></div>"
         for key in ("auroc", "average_precision", *FLAGGING, "macro_mae", "classwise_ece", "coverage")
         for estimate in [domain["estimates"].get(key)]
-        if estimate is not None and estimate["value"] is not None
+        if _known(estimate)
     ]
     return f'<div class="stats">{"".join(cards)}</div>'
 
@@ -123,14 +124,9 @@ def _table(domains: Sequence[Mapping[str, Any]], keys: Sequence[str], figures: M
         cells = [
             f'<td><a href="#{name}">{name}</a></td><td>{domain["n"]:,}<small>{domain["harmful"]:,} harmful</small></td>'
         ]
-        for key in keys:
-            estimate = domain["estimates"].get(key)
-            known = estimate is not None and estimate["value"] is not None
-            cells.append(
-                f"<td>{_number(estimate['value'])}<small>{_beside(estimate)}</small></td>"
-                if known
-                else "<td>\N{EN DASH}</td>"
-            )
+        for estimate in map(domain["estimates"].get, keys):
+            known = _known(estimate)
+            cells.append(f"<td>{estimate['value']:.3f}<small>{_beside(estimate)}</small></td>" if known else UNKNOWN)
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return (
         f'<div class="scroll"><table><thead><tr><th>domain</th><th>rows</th>{head}</tr></thead>'
@@ -168,21 +164,26 @@ def _section(domain: Mapping[str, Any], levels: Sequence[str], is_open: bool) ->
     )
     name = escape(domain["name"])
     return (
-        f'<details id="{name}"{" open" if is_open else ""}><summary><h2>{name}</h2>'
+        f"<details{' open' if is_open else ''}><summary><h2>{name}</h2>"
         f'<span class="soft small">{counts}</span></summary>'
-        f'<div class="plots">{figures}</div>{_worst(domain)}</details>'
+        f'<div class="plots" id="{name}">{figures}</div>{_worst(domain)}</details>'  # inside: a link to it opens it
     )
 
 
 def _worst(domain: Mapping[str, Any]) -> str:
-    rows = "".join(
-        f'<tr><td class="id">{escape(row["id"])}</td><td class="left">{escape(row["source"])}</td>'
-        f"<td>{_label(row['label'])}</td><td>{row['expected']:.2f}</td><td>{row['level']}</td><td>{row['off']:.2f}</td></tr>"
-        for row in domain["worst"][:WORST_SHOWN]
-    )
-    head = '<th>record</th><th class="left">source</th><th>label</th><th>expected</th><th>median</th><th>off by</th>'
-    if not rows:
+    worst = domain["worst"][:WORST_SHOWN]
+    if not worst:
         return '<p class="soft small">Every expected severity lies within its label.</p>'
+    named = any(row["source"] for row in worst)
+    rows = "".join(
+        f'<tr><td class="id">{escape(row["id"])}</td>'
+        + (f'<td class="left">{escape(row["source"])}</td>' if named else "")
+        + f"<td>{_label(row['label'])}</td><td>{row['expected']:.2f}</td><td>{row['level']}</td>"
+        + f"<td>{row['off']:.2f}</td></tr>"
+        for row in worst
+    )
+    source = '<th class="left">source</th>' if named else ""
+    head = f"<th>record</th>{source}<th>label</th><th>expected</th><th>median</th><th>off by</th>"
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     return f'<h3>Worst errors</h3><div class="scroll">{table}</div>'
 

@@ -98,7 +98,8 @@ class Report:
 
     def text(self) -> str:
         """A table for the terminal, one row a domain."""
-        keys = [key for key in FIGURES if key not in FLAGGING and any(key in one.estimates for one in self.domains)]
+        known = {key for one in self.domains for key, found in one.estimates.items() if not math.isnan(found.value)}
+        keys = [key for key in FIGURES if key in known and key not in FLAGGING]
         rows = [["domain", "n", "harmful", *(FIGURES[key][0] for key in keys)]]
         for domain in self.domains:
             cells = [_cell(domain.estimates.get(key), key == "auroc") for key in keys]
