@@ -240,6 +240,8 @@ def _values(rows: _Rows, graded: bool, flags: bool) -> dict[str, float]:
     found |= {key: measure() if known else UNKNOWN for key, measure in levels.items()}
     if rows.sets is not None:
         found["coverage"] = coverage(rows.sets, rows.labels)
+        harmful = rows.harmful
+        found["harmful_coverage"] = coverage(rows.sets[harmful], rows.labels[harmful]) if harmful.any() else UNKNOWN
         found["set_size"] = mean_size(rows.sets)
     return found
 

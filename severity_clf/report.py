@@ -23,8 +23,10 @@ FIGURES = {
     "classwise_ece": ("ECE", "classwise calibration error, and what perfect calibration would show at this n"),
     "smooth_ece": ("smooth ECE", "of P(severity >= 1), and what perfect calibration would show at this n"),
     "coverage": ("coverage", "share of 90% level intervals that meet the label"),
+    "harmful_coverage": ("of harmful", "the same share, of harmful rows alone"),
     "set_size": ("size", "mean number of levels in them"),
 }
+PAGE_ONLY = ("spearman", "rps")  # the terminal has no room
 FLAGGING = ("precision", "recall", "f1")  # figures of the one domain that the threshold is about
 
 
@@ -99,7 +101,7 @@ class Report:
     def text(self) -> str:
         """A table for the terminal, one row a domain."""
         known = {key for one in self.domains for key, found in one.estimates.items() if not math.isnan(found.value)}
-        keys = [key for key in FIGURES if key in known and key not in FLAGGING]
+        keys = [key for key in FIGURES if key in known and key not in (*FLAGGING, *PAGE_ONLY)]
         rows = [["domain", "n", "harmful", *(FIGURES[key][0] for key in keys)]]
         for domain in self.domains:
             cells = [_cell(domain.estimates.get(key), key == "auroc") for key in keys]

@@ -92,8 +92,8 @@ class Scores:
     def interval(self, alpha: float = 0.1) -> npt.NDArray[np.int8]:
         """int8 [n, domain, 2], the lowest and highest level of a set that misses the true one in a share alpha at most.
 
-        The promise is for outputs of the same kind as the rows it was calibrated on. Where those were too few, and
-        where a text could not be scored, the set is the whole scale: nothing is known, and nothing is ruled out.
+        The promise is for outputs of the same kind as the rows it was calibrated on, for the harmless and for the
+        harmful ones among them. Where those were too few, and where a text could not be scored, no level is ruled out.
 
         Args:
             alpha: from 0.01 to 0.5 in steps of 0.01, to which it is rounded down; less gives the whole scale.

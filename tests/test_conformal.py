@@ -72,7 +72,7 @@ def test_of_equals_the_graver_level_comes_first(probs, wanted):
 def test_sets_are_contiguous_hold_the_likeliest_level_and_have_enough_mass(exceed, enough):
     """Whatever the probabilities, and the least such set of its kind: without its last level it would not do."""
     exceed = np.sort(exceed)[::-1][None, None]
-    table = Conformal(np.full((1, STEPS), enough))
+    table = Conformal(np.full((1, 2, STEPS), enough))
     [[(low, high)]] = table.sets(exceed, 0.1)
     probs = -np.diff(np.concatenate([[1], exceed[0, 0], [0]]))
     before = mass_before(exceed)[0, 0]
@@ -91,7 +91,9 @@ def test_fresh_rows_are_covered_as_often_as_promised(twist, alpha):
     exceed, labels = labelled(20_000, 1, twist)
     sets = scores(exceed, table).interval(alpha)
     for domain in range(2):
-        assert coverage(sets[:, domain], labels[:, domain]) > 1 - alpha - 0.015
+        harmful = labels[:, domain, 0] > 0
+        for rows in (harmful, ~harmful):
+            assert coverage(sets[rows, domain], labels[rows, domain]) > 1 - alpha - 0.02
         assert mean_size(sets[:, domain]) < 4.5
 
 
@@ -105,7 +107,25 @@ def test_coverage_is_not_far_above_the_promise():
     """Whole scales would be right too: the promise is nearly met from above, where single levels are not enough."""
     exceed, labels = labelled(20_000, 1)
     sets = scores(exceed, fit_conformal(*labelled(5000, 0), DOMAINS)).interval(0.1)
-    assert coverage(sets[:, 0], labels[:, 0]) < 0.92
+    assert coverage(sets[:, 0], labels[:, 0]) < 0.93
+
+
+def test_harmful_rows_are_covered_however_rare_they_are():
+    """Two in a hundred, from a model that hardly sees them: sets of level 0 alone would be right for 98 of them."""
+    rng = np.random.default_rng(0)
+
+    def rows(n):
+        harmful = rng.random(n) < 0.02
+        level = np.where(harmful, rng.integers(1, 5, n), 0)[:, None]
+        chance = np.clip(rng.beta(1, 20, n) + harmful * rng.beta(1, 8, n), 0, 0.4)[:, None, None]
+        return chance * np.array([1, 0.7, 0.4, 0.2]), exact(level)
+
+    exceed, labels = rows(40_000)
+    conformal = Conformal.from_dict(fit_conformal(*rows(20_000), ("overall",)), ("overall",))
+    sets, harmful = conformal.sets(exceed, 0.1)[:, 0], labels[:, 0, 0] > 0
+    assert coverage(np.zeros_like(sets), labels[:, 0]) > 0.97
+    assert coverage(sets[harmful], labels[harmful, 0]) == pytest.approx(0.9, abs=0.035)
+    assert mean_size(sets[~harmful]) < 4
 
 
 def test_a_table_of_other_rows_promises_nothing():
@@ -119,27 +139,61 @@ def test_the_quantile_is_the_rank_with_the_finite_sample_correction():
     """Nine rows: alpha 0.1 needs the 9th of them, 0.2 the 8th, 0.5 the 5th, and 0.09 more than there are."""
     exceed = exceed_of(*([0.9 - n / 20, 0.1 + n / 20, 0, 0, 0] for n in range(8)), [0.3, 0.7, 0, 0, 0])
     labels = np.tile(np.array([[[1, 1]]], np.int8), (9, 1, 1))  # nonconformity 0.9, 0.85 ... 0.55, and 0
-    [(name, entry)] = fit_conformal(exceed, labels, ("overall",)).items()
-    assert (name, entry["n"], entry["exact"], len(entry["quantiles"])) == ("overall", 9, 9, STEPS)
+    [(kind, entry)] = fit_conformal(exceed, labels, ("overall",))["overall"].items()
+    assert (kind, entry["n"], entry["exact"], len(entry["quantiles"])) == ("harmful", 9, 9, STEPS)
     at = {alpha: entry["quantiles"][alpha - 1] for alpha in (9, 10, 20, 50)}
     assert at == {9: None, 10: 0.9, 20: 0.85, 50: 0.7}
 
 
+def test_harmless_and_harmful_rows_each_decide_on_their_levels():
+    """A row of one kind does not move the other's quantiles, and an undecided one moves neither."""
+    exceed = exceed_of([0.6, 0.4, 0, 0, 0], [0.3, 0.7, 0, 0, 0], [0.2, 0.2, 0.6, 0, 0])
+    labels = np.array([[[0, 0]], [[0, 0]], [[1, 1]]], np.int8)
+    table = fit_conformal(exceed, labels, ("overall",))["overall"]
+    assert {kind: (entry["n"], entry["quantiles"][49]) for kind, entry in table.items()} == {
+        "harmless": (2, 0.7),
+        "harmful": (1, 0.6),
+    }
+    undecided = np.concatenate([labels, [[[0, 2]]]])
+    assert fit_conformal(exceed[[0, 1, 2, 2]], undecided, ("overall",)) == {"overall": table}
+
+
+def test_a_set_takes_in_what_lies_between_its_ends():
+    """Level 3 is likely and 0 is let in by its own quantile: so are 1 and 2."""
+    quantile = np.stack([np.full((1, STEPS), 0.9), np.zeros((1, STEPS))], axis=1)
+    exceed = exceed_of([0.3, 0, 0, 0.6, 0.1], [0, 0.1, 0.1, 0.7, 0.1], [0.9, 0, 0, 0.1, 0])
+    assert Conformal(quantile).sets(exceed, 0.1)[:, 0].tolist() == [[0, 3], [3, 3], [0, 0]]
+
+
 def test_an_interval_label_is_as_strange_as_the_least_of_its_levels():
-    """[1, 4] is met by a set that reaches 1; a label that says nothing is no row."""
+    """[1, 4] is met by a set that reaches 1."""
     exceed = exceed_of([0.6, 0.1, 0.3, 0, 0], [0.6, 0.1, 0.3, 0, 0], [1, 0, 0, 0, 0])
     labels = np.array([[[1, 4]], [[2, 2]], [[0, 4]]], np.int8)
-    entry = fit_conformal(exceed, labels, ("overall",))["overall"]
+    entry = fit_conformal(exceed, labels, ("overall",))["overall"]["harmful"]
     assert (entry["n"], entry["exact"]) == (2, 1)
     assert entry["quantiles"][49] == 0.7  # rank ceil(3 / 2) = 2
-    assert fit_conformal(exceed[:1], labels[:1], ("overall",))["overall"]["quantiles"][49] == 0.6
+    assert fit_conformal(exceed[:1], labels[:1], ("overall",))["overall"]["harmful"]["quantiles"][49] == 0.6
+
+
+def test_where_enough_harmful_rows_name_a_level_they_decide_alone():
+    """A yes or no is easier to meet than a level."""
+    exceed, level = world(800, 0)
+    level = np.maximum(level, 1)
+    labels = exact(level)
+    labels[::2] = (1, 4)
+    alone = fit_conformal(exceed[1::2], labels[1::2], DOMAINS)
+    assert fit_conformal(exceed, labels, DOMAINS) == alone
+    few = fit_conformal(exceed[:300], labels[:300], DOMAINS)["overall"]["harmful"]
+    assert (few["n"], few["exact"]) == (300, 150)
+    assert few["quantiles"][9] < alone["overall"]["harmful"]["quantiles"][9]
 
 
 def test_rows_that_could_not_be_scored_and_domains_without_labels_are_left_out():
     """Nothing is made up for them."""
     exceed, labels = labelled(20, 0)
     exceed[3], labels[:, 1] = np.nan, (0, 4)
-    assert [(name, entry["n"]) for name, entry in fit_conformal(exceed, labels, DOMAINS).items()] == [("overall", 19)]
+    [(name, kinds)] = fit_conformal(exceed, labels, DOMAINS).items()
+    assert (name, sum(entry["n"] for entry in kinds.values())) == ("overall", 19)
 
 
 @pytest.mark.parametrize("shape", [(4, 2), (4, 1, 2), (5, 2, 2), (4, 2, 3)])
@@ -153,7 +207,8 @@ def test_what_is_not_known_is_the_whole_scale():
     """Too few rows, no rows, an alpha below the table, a text that could not be scored: never silently too small."""
     exceed, _ = world(3, 2)
     exceed[1] = np.nan
-    found = scores(exceed, {"overall": {"n": 400, "exact": 400, "quantiles": [None] * 9 + [0.0] * 41}})
+    entry = {"n": 10, "exact": 10, "quantiles": [None] * 9 + [0.0] * 41}
+    found = scores(exceed, {"overall": {"harmless": entry, "harmful": entry}})
     whole = [0, 4]
     assert found.interval(0.1)[1].tolist() == [whole, whole]
     assert found.interval(0.1)[:, 1].tolist() == [whole] * 3
@@ -161,6 +216,7 @@ def test_what_is_not_known_is_the_whole_scale():
     assert found.interval(0.001)[:, 0].tolist() == [whole] * 3
     low, high = found.interval(0.1)[[0, 2], 0].T
     assert (low == high).all()
+    assert (scores(exceed, {"overall": {"harmless": entry}}).interval(0.1)[:, 0, 1] == 4).all()  # no harmful rows
 
 
 def test_alpha_is_rounded_down_to_a_hundredth():
@@ -228,21 +284,24 @@ def test_a_table_in_a_bundle_reaches_the_scores_to_the_last_digit(tiny, with_tab
     assert model.score(["", "the cat"]).interval(0.5)[0].tolist() == [[0, 2]] * 3
 
 
-GOOD = {"n": 9, "exact": 9, "quantiles": [0.5] * STEPS}
+def broken(*quantiles):
+    """A table whose harmful rows have these quantiles."""
+    return {"rude": {"harmless": {"quantiles": [0.5] * STEPS}, "harmful": {"quantiles": list(quantiles)}}}
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
         ([], "conformal is list, want an object"),
-        ({"loud": GOOD}, "conformal: unknown domain 'loud'"),
-        ({"rude": {"n": 9}}, "conformal: rude has no 'quantiles'"),
+        ({"loud": {}}, "conformal: unknown domain 'loud'"),
+        ({"rude": {"harmless": {"n": 9}}}, "conformal: rude has no 'quantiles'"),
         ({"rude": 3}, "conformal: rude: "),
-        ({"rude": {"quantiles": [0.5]}}, r"conformal: rude: want 50 quantiles a domain, got shape \[1, 1\]"),
-        ({"rude": {"quantiles": [1.5] * STEPS}}, "conformal: rude: quantiles must be from 0 to 1, or null"),
-        ({"rude": {"quantiles": ["x"] * STEPS}}, "conformal: rude: could not convert"),
-        ({"rude": {"quantiles": [0.1, 0.2] + [0.1] * 48}}, "conformal: rude: quantiles must not increase with alpha"),
-        ({"rude": {"quantiles": [0.2] * 9 + [None] * 41}}, "conformal: rude: quantiles must not increase with alpha"),
+        ({"rude": {"mild": {}}}, "conformal: rude: unknown kind 'mild', want harmless and harmful"),
+        (broken(0.5), "conformal: rude: 1 quantiles, want 50"),
+        (broken(*[1.5] * STEPS), "conformal: rude: quantiles must be from 0 to 1, or null"),
+        (broken(*["x"] * STEPS), "conformal: rude: could not convert"),
+        (broken(0.1, 0.2, *[0.1] * 48), "conformal: rude: quantiles must not increase with alpha"),
+        (broken(*[0.2] * 9, *[None] * 41), "conformal: rude: quantiles must not increase with alpha"),
     ],
 )
 def test_a_broken_table_is_refused_when_the_bundle_is_read(with_table, table, message):

@@ -230,6 +230,8 @@ def test_level_intervals_are_judged_where_the_bundle_has_them(with_table, graded
     sets = sc.load(with_table).score(TEXTS).interval(0.1)[:, 0]
     labels = np.array([record.labels["overall"] for record in graded])
     assert found["coverage"].value == metrics.coverage(sets, labels) >= 0.9
+    harmful = labels[:, 0] > 0
+    assert found["harmful_coverage"].value == metrics.coverage(sets[harmful], labels[harmful]) >= 0.9
     assert found["set_size"].value == metrics.mean_size(sets) < 3
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from severity_clf.conformal import STEPS, mass_before
+from severity_clf.conformal import KINDS, STEPS, mass_before
+
+EXACT = 200  # harmful rows that name a level: with so many, those that do not are left out
 
 
 def fit_conformal(
@@ -21,20 +23,23 @@ def fit_conformal(
 ) -> dict[str, dict[str, Any]]:
     """The table that `bundle.json` holds under "conformal".
 
-    A label that is an interval counts as met when the set meets it, so its nonconformity is the least of its levels'.
-    A domain of yes-or-no labels therefore gets sets that hold the right answer to yes or no as often as promised, and
-    the right level less often. All labels are used: exact ones alone would be no fair sample of the levels where
-    harmless rows are 0 and harmful ones [1, 4]. Where enough rows are graded, pass those alone.
+    Level 0 is decided by rows known to be harmless, the levels above by rows known to be harmful, so that the promise
+    holds for each of them, however rare. Of the harmful ones, those that name a level decide alone where there are 200
+    of them. Where there are not, a label such as [1, 4] takes part: a set meets it with any of its levels, so its
+    nonconformity is the least of theirs. Sets then meet yes-or-no labels as often as promised, and hold the level
+    itself less often; "exact" says how many rows name one.
 
     Args:
         exceed: float [n, domain, level-1], of rows that neither heads nor calibration have seen; rows of NaN, which
             could not be scored, are left out.
-        labels: int [n, domain, 2], lowest and highest level; rows that say nothing, (0, top), are left out.
+        labels: int [n, domain, 2], lowest and highest level; rows that do not say whether they are harmful are left
+            out.
         domains: their names, in order.
 
     Returns:
-        domain -> {"n": rows that it rests on, "exact": how many of them name one level, "quantiles": one number for
-        each alpha = 0.01, 0.02, ... 0.50, None where n is too small for it}. Domains without a row are left out.
+        domain -> "harmless" and "harmful" -> {"n": rows that it rests on, "exact": how many of them name one level,
+        "quantiles": one number for each alpha = 0.01, 0.02, ... 0.50, None where n is too small for it}. What has no
+        row is left out.
 
     Raises:
         ValueError: the arrays' shapes do not fit each other or the domains.
@@ -42,19 +47,25 @@ def fit_conformal(
     if labels.shape != (*exceed.shape[:2], 2) or len(domains) != exceed.shape[1]:
         raise ValueError(f"exceed is {exceed.shape}, labels {labels.shape}, and there are {len(domains)} domains")
     levels = np.arange(exceed.shape[2] + 1)
-    within = (labels[:, :, :1] <= levels) & (levels <= labels[:, :, 1:])  # [n, domain, level]
+    low, high = labels[:, :, 0], labels[:, :, 1]
+    within = (low[:, :, None] <= levels) & (levels <= high[:, :, None])  # [n, domain, level]
     least = np.where(within, mass_before(exceed), np.inf).min(axis=2)  # [n, domain]
-    used = ~within.all(axis=2) & ~np.isnan(least)
-    table = {}
+    exact, scored = low == high, ~np.isnan(least)
+    table: dict[str, dict[str, Any]] = {}
     for domain, name in enumerate(domains):
-        rows = used[:, domain]
-        if not rows.any():
-            continue
-        ordered = np.sort(least[rows, domain])
-        ranks = [-(-(len(ordered) + 1) * (100 - step) // 100) for step in range(1, STEPS + 1)]
-        table[name] = {
-            "n": len(ordered),
-            "exact": int((labels[rows, domain, 0] == labels[rows, domain, 1]).sum()),
-            "quantiles": [float(ordered[rank - 1]) if rank <= len(ordered) else None for rank in ranks],
-        }
+        for kind, told in zip(KINDS, (high == 0, low > 0), strict=True):
+            rows = (told & scored)[:, domain]
+            if (rows & exact[:, domain]).sum() >= EXACT:
+                rows &= exact[:, domain]
+            if rows.any():
+                quantiles = _quantiles(least[rows, domain])
+                entry = {"n": int(rows.sum()), "exact": int(exact[rows, domain].sum()), "quantiles": quantiles}
+                table.setdefault(name, {})[kind] = entry
     return table
+
+
+def _quantiles(nonconformity: npt.NDArray[np.float64]) -> list[float | None]:
+    """The one of rank ceil((n + 1) (1 - alpha)) for each alpha; None where that is more than n."""
+    ordered, n = np.sort(nonconformity), len(nonconformity)
+    ranks = [-(-(n + 1) * (100 - step) // 100) for step in range(1, STEPS + 1)]
+    return [float(ordered[rank - 1]) if rank <= n else None for rank in ranks]
