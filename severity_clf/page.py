@@ -13,7 +13,11 @@ WORST_SHOWN = 15
 NAME_SHOWN = 10  # characters of a level's name beside a plot
 UNKNOWN = "<td>\N{EN DASH}</td>"
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
-FLAGGING = ("precision", "recall", "f1")
+CARDS = ("auroc", "average_precision", "precision", "recall", "f1", "macro_mae", "classwise_ece", "coverage")
+TABLES = {
+    "Ranking and levels": ("auroc", "average_precision", "mae", "macro_mae", "alpha", "spearman"),
+    "Calibration": ("rps", "classwise_ece", "smooth_ece", "coverage", "harmful_coverage", "set_size"),
+}
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #5d6778; --line: #d9dee7; --grid: #eceff4; --paper: #ffffff;
@@ -26,7 +30,8 @@ body { margin: 0 auto; padding: 40px 24px 64px; max-width: 1160px; background: v
 h1 { font-size: 26px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -.01em; }
 h2 { font-size: 19px; margin: 0; } h3 { font-size: 14px; margin: 0; }
 p { margin: 0; } .soft { color: var(--soft); } .small { font-size: 13px; }
-.stats { display: grid; grid-template-columns: repeat(auto-fit, minmax(120px, 1fr)); gap: 12px; margin: 24px 0 36px; }
+h3.lead { margin-top: 28px; } .scroll { margin: 6px 0 32px; }
+.stats { display: grid; grid-template-columns: repeat(auto-fit, minmax(112px, 1fr)); gap: 12px; margin: 10px 0 36px; }
 .stat { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px; }
 .stat b { display: block; font-size: 22px; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .stat span { display: block; font-size: 12.5px; color: var(--soft); }
@@ -73,7 +78,10 @@ def page(report: Mapping[str, Any], figures: Mapping[str, tuple[str, str]]) -> s
     lead = f"{records['n']:,} labelled records in {records['groups']:,} groups, {context}, {escape(run['date'][:10])}"
     head = report["domains"][0]
     shown = [key for key in figures if any(_known(one["estimates"].get(key)) for one in report["domains"])]
-    columns = [key for key in shown if key not in FLAGGING]  # of one domain alone: on a card
+    tables = "".join(
+        f"<h3>{name}</h3>{_table(report['domains'], [key for key in keys if key in shown], figures)}"
+        for name, keys in TABLES.items()
+    )
     sections = "\n".join(_section(one, report["levels"], one is head) for one in report["domains"])
     return f"""<!doctype html>
 <html lang="en">
@@ -84,7 +92,7 @@ def page(report: Mapping[str, Any], figures: Mapping[str, tuple[str, str]]) -> s
 <h1>Evaluation of {title}</h1>
 <p class="soft">{lead}</p>
 {_stats(head, figures)}
-{_table(report["domains"], columns, figures)}
+{tables}
 {sections}
 {_footer(report, shown, figures)}
 </html>
@@ -106,13 +114,13 @@ def _beside(estimate: Mapping[str, Any]) -> str:
 def _stats(domain: Mapping[str, Any], figures: Mapping[str, tuple[str, str]]) -> str:
     """The first domain's figures as cards."""
     cards = [
-        f'<div class="stat" title="{escape(figures[key][1])}"><span>{escape(domain["name"])} {figures[key][0]}</span>'
+        f'<div class="stat" title="{escape(figures[key][1])}"><span>{figures[key][0]}</span>'
         f"<b>{estimate['value']:.3f}</b><span>{_beside(estimate) or '&nbsp;'}</span></div>"
-        for key in ("auroc", "average_precision", *FLAGGING, "macro_mae", "classwise_ece", "coverage")
+        for key in CARDS
         for estimate in [domain["estimates"].get(key)]
         if _known(estimate)
     ]
-    return f'<div class="stats">{"".join(cards)}</div>'
+    return f'<h3 class="lead">{escape(domain["name"])}</h3><div class="stats">{"".join(cards)}</div>'
 
 
 def _table(domains: Sequence[Mapping[str, Any]], keys: Sequence[str], figures: Mapping[str, tuple[str, str]]) -> str:
