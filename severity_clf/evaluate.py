@@ -58,7 +58,7 @@ def evaluate(
     records: Sequence[Record],
     *,
     prompts: bool = False,
-    rounds: int = 400,
+    rounds: int = 1000,
     progress: Callable[[int], object] | None = None,
 ) -> Report:
     """Score labelled records and compare.
