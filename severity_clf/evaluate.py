@@ -79,19 +79,21 @@ def evaluate(
         raise RecordError("no records to evaluate; want at least one labelled row")
     labels = label_array(records, model.taxonomy)
     named = {name for record in records for name in record.labels}
-    if not named:
-        raise RecordError(f"no label in any of {len(records)} records; name at least one domain's level")
-    scores = _scored(model, records, prompts, progress)
-    if not scores.scored.any():
-        raise RecordError(f"none of {len(records)} records could be scored; their outputs have no text")
-    groups = np.unique([record.group for record in records], return_inverse=True)[1]
     says_something = (labels[:, :, 0] > 0) | (labels[:, :, 1] < model.taxonomy.top)
+    judged = [domain for domain, name in enumerate(model.taxonomy.names) if name in named]
+    if not says_something[:, judged].any():
+        raise RecordError(f"no label in any of {len(records)} records rules a level out; label at least one domain")
+    scores = _scored(model, records, prompts, progress)
+    if not (says_something[:, judged].any(axis=1) & scores.scored).any():
+        raise RecordError(f"none of {len(records)} records with a label could be scored; their outputs have no text")
+    groups = np.unique([record.group for record in records], return_inverse=True)[1]
     domains = []
-    for domain, name in enumerate(model.taxonomy.names):
+    for domain in judged:
         rows = np.flatnonzero(says_something[:, domain] & scores.scored)
-        if name in named and len(rows):
+        if len(rows):
             part = _Rows.of(scores, domain, labels[:, domain], groups).take(rows)
-            domains.append(_judge(name, part, scores.threshold, rounds, [records[row] for row in rows.tolist()]))
+            chosen = [records[row] for row in rows.tolist()]
+            domains.append(_judge(model.taxonomy.names[domain], part, scores.threshold, rounds, chosen))
     return Report(
         bundle={key: model.card.get(key) for key in ("name", "version", "sha256", "thresholds")},
         records={

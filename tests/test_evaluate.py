@@ -361,7 +361,12 @@ def test_names_cannot_write_markup(tiny, graded):
         ([sc.Record("a", "the cat", {}, "a")], "no label in any of 1 records"),
         ([sc.Record("a", "the cat", {"loud": (0, 0)}, "a", "s")], "s a: unknown domain 'loud'"),
         ([sc.Record("a", "the cat", {"rude": (0, 3)}, "a", "s")], r"s a: rude: label \[0, 3\]"),
-        ([sc.Record("a", "", {"rude": (0, 0)}, "a")], "none of 1 records could be scored"),
+        ([sc.Record("a", "", {"rude": (0, 0)}, "a")], "none of 1 records with a label could be scored"),
+        (
+            [sc.Record("a", "", {"rude": (0, 0)}, "a"), sc.Record("b", "the cat", {}, "b")],
+            "none of 2 records with a label could be scored",
+        ),
+        ([sc.Record("a", "the cat", {"overall": (0, 2)}, "a")], "no label in any of 1 records rules a level out"),
     ],
 )
 def test_what_cannot_be_evaluated_says_why(tiny, records, message):

@@ -30,8 +30,9 @@ def fit_conformal(
     itself less often; "exact" says how many rows name one.
 
     Args:
-        exceed: float [n, domain, level-1], of rows that neither heads nor calibration have seen; rows of NaN, which
-            could not be scored, are left out.
+        exceed: float [n, domain, level-1], of rows that neither heads nor calibration have seen. By cross-fitted heads,
+            the promise is exact for the heads of each fold, and near for those then fitted on all rows. Rows of NaN,
+            which could not be scored, are left out.
         labels: int [n, domain, 2], lowest and highest level; rows that do not say whether they are harmful are left
             out.
         domains: their names, in order.
