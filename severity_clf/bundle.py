@@ -136,6 +136,16 @@ def _missing(path: Path, error: OSError) -> BundleError:
     return BundleError(f"{path}: {error.strerror}; a bundle has {GRAPH}, {TOKENIZER} and {CARD}")
 
 
+def check_target(path: Path) -> None:
+    """Refuse, before any work, a place where no bundle can be written.
+
+    Raises:
+        FileExistsError: `path` exists and is not a bundle.
+    """
+    if path.exists() and not (path / CARD).is_file():
+        raise FileExistsError(f"{path}: exists and is not a bundle; name another folder")
+
+
 def write_bundle(
     path: Path, graph: bytes, tokenizer: str, card: Mapping[str, Any], extras: Mapping[str, str] | None = None
 ) -> None:
@@ -151,8 +161,7 @@ def write_bundle(
     Raises:
         FileExistsError: `path` exists and is not a bundle.
     """
-    if path.exists() and not (path / CARD).is_file():
-        raise FileExistsError(f"{path}: exists and is not a bundle; name another folder")
+    check_target(path)
     files = {GRAPH: graph, TOKENIZER: tokenizer.encode()}
     hashes = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
     text = json.dumps({"format": FORMAT, **card, "sha256": hashes}, indent=2, ensure_ascii=False) + "\n"

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,11 @@ class SeverityModel:
         self._open()
         if self.card["sha256"] != state["sha256"]:
             raise BundleError(f"{self._path}: the bundle changed after this model was pickled; load it again")
+
+    @property
+    def path(self) -> Path:
+        """The bundle's folder."""
+        return self._path
 
     def __repr__(self) -> str:
         return f"SeverityModel({str(self._path)!r}, threads={self.threads})"

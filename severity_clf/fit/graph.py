@@ -248,6 +248,26 @@ def _model(graph: _Builder, outputs: list[tuple[str, int, list[str | int]]]) -> 
     return helper.make_model(body, opset_imports=opsets, ir_version=8, producer_name="severity_clf")
 
 
+def bucket_count(graph: onnx.ModelProto) -> int:
+    """Rows of the n-gram table that a graph wants from its heads."""
+    return int(_weights(graph, ["bucket_count"])[0].item())
+
+
+def heads_of(graph: onnx.ModelProto) -> Heads | None:
+    """The heads that `with_heads` put into a graph; None where it has none."""
+    if not any(weight.name == HEADS + "weight" for weight in graph.graph.initializer):
+        return None
+    weight, table, scale, threshold = _weights(
+        graph, [HEADS + name for name in ("weight", "table", "scale", "threshold")]
+    )
+    return Heads(weight, table[:-1], scale, threshold)  # the last row is that of no gram
+
+
+def _weights(graph: onnx.ModelProto, names: list[str]) -> list[npt.NDArray[Any]]:
+    found = {weight.name: weight for weight in graph.graph.initializer if weight.name in names}
+    return [np.array(numpy_helper.to_array(found[name])) for name in names]
+
+
 def with_heads(encoder: onnx.ModelProto, heads: Heads) -> onnx.ModelProto:
     """A copy of the graph whose heads are these, in place of any it had.
 
@@ -255,7 +275,18 @@ def with_heads(encoder: onnx.ModelProto, heads: Heads) -> onnx.ModelProto:
     each = sigmoid(latent - threshold)                                          # [window, latent, level-1]
     overall = each[:, harm] * each[:, grade]
     exceed = overall, then overall * each[:, relevance]                         # [window, domain, level-1]
+
+    Raises:
+        ValueError: heads of another encoder: its width, or its number of n-gram buckets, is not theirs.
     """
+    embedding = next(output for output in encoder.graph.output if output.name == "embedding")
+    wanted = (embedding.type.tensor_type.shape.dim[1].dim_value, bucket_count(encoder))
+    found = (len(heads.weight), len(heads.table))
+    if found != wanted:
+        raise ValueError(
+            f"heads are for an encoder of width {found[0]} with {found[1]} n-gram buckets, this one has {wanted[0]} and "
+            f"{wanted[1]}; fit heads on it"
+        )
     graph = _Builder()
     op, weight = graph.op, graph.weight
 

@@ -268,7 +268,14 @@ def fit_heads(
     more = base if graded is None else base * graded
     if len(told):
         grade = _fit_latent(
-            features.take(told), labels[told, 0] - 1, more[told], sources[told], top - 1, hard, source_penalty, iterations
+            features.take(told),
+            labels[told, 0] - 1,
+            more[told],
+            sources[told],
+            top - 1,
+            hard,
+            source_penalty,
+            iterations,
         )
     else:
         grade = _unfitted_grade(features, top, lender)
