@@ -28,7 +28,7 @@ from scipy.special import expit, log_expit, logit, logsumexp, softmax
 
 Float = npt.NDArray[np.float32]
 Double = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.int8]
+Labels = npt.NDArray[np.integer]
 LEAST = 1e-9  # a probability below it is rounding
 NEVER = -1e4  # a threshold that is always passed
 
@@ -259,7 +259,7 @@ def fit_heads(
         raise ValueError("overall labels must tell harmful from harmless: some must be 0, and some above it")
     yes_or_no = np.repeat((low[decided, None] > 0).astype(np.int8), 2, axis=1)
     soft, hard = (dense_penalty, gram_penalty), (grade_penalty * dense_penalty, grade_penalty * gram_penalty)
-    harm = _fit_latent(
+    harm = fit_latent(
         features.take(decided), yes_or_no, base[decided], sources[decided], 1, soft, source_penalty, iterations
     )
     # The other questions are put to the window that is most likely harmful: one that moved with their own answers would
@@ -267,7 +267,7 @@ def fit_heads(
     features = features.only(_worst(features.embedding @ harm[0] + features.grams @ harm[1], features)[:, 0])
     more = base if graded is None else base * graded
     if len(told):
-        grade = _fit_latent(
+        grade = fit_latent(
             features.take(told),
             labels[told, 0] - 1,
             more[told],
@@ -312,7 +312,7 @@ def _known(labels: Labels, top: int) -> npt.NDArray[np.bool_]:
     return (labels[:, :, 0] > 0) | (labels[:, :, 1] < top)
 
 
-def _fit_latent(
+def fit_latent(
     features: Features,
     labels: Labels,
     weights: Double,
