@@ -73,16 +73,12 @@ def _piece(
         with np.load(path) as stored:
             return dict(stored)
     windows = model.windows(outputs, prompts)
-    part: dict[str, npt.NDArray[Any]] = {
-        "embedding": windows.embedding,
-        "text": windows.text,
-        "buckets": np.concatenate([*windows.buckets, np.empty(0, np.int64)]).astype(np.int32),
-        "lengths": np.array([len(row) for row in windows.buckets], np.intp),
-    }
+    buckets = np.concatenate([*windows.buckets, np.empty(0, np.int64)]).astype(np.int32)
+    lengths = np.array([len(row) for row in windows.buckets], np.intp)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **part)
+            np.savez(stream, embedding=windows.embedding, text=windows.text, buckets=buckets, lengths=lengths)
         partial.replace(path)
-    return part
+    return {"embedding": windows.embedding, "text": windows.text, "buckets": buckets, "lengths": lengths}

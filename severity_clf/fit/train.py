@@ -15,6 +15,8 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +26,14 @@ import onnx
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from severity_clf import metrics
 from severity_clf.bundle import GRAPH, BundleError, read_bundle, write_bundle
 from severity_clf.fit.conformal import fit_conformal
-from severity_clf.fit.crossfit import (
-    FOLDS,
-    Rows,
-    cross_calibrated,
-    flag_with,
-    group_folds,
-    readings,
-    recalibrated,
-)
+from severity_clf.fit.crossfit import FOLDS, Rows, cross_calibrated, flag_with, group_folds, readings, recalibrated
+from severity_clf.fit.export import FILES, encoder_directory, export_bundle
 from severity_clf.fit.features import Progress, embed, silent
 from severity_clf.fit.graph import bucket_count, heads_of, with_heads
 from severity_clf.fit.heads import LEAST, Features, Float, Heads, Labels, calibrate, fit_heads
+from severity_clf.metrics import auroc, f1, mae
 from severity_clf.model import SeverityModel
 from severity_clf.records import Record, RecordError, label_array
 from severity_clf.taxonomy import OVERALL, Taxonomy
@@ -404,6 +399,82 @@ def _finish(
     return ready, figures_of(exceed, labels, flagged, taxonomy)
 
 
+def tune(
+    records: Sequence[Record],
+    taxonomy: Taxonomy,
+    bundle: Path,
+    work: Path,
+    *,
+    encoder: Path | None = None,
+    epochs: int = 2,
+    seed: int = 0,
+) -> tuple[Path, tuple[str, ...]]:
+    """Tune the whole encoder on four fifths of the groups; the others stay unseen, for calibration and figures.
+
+    Args:
+        records, taxonomy: as `train`.
+        bundle: whose encoder is the start, and whose windows are kept.
+        work: a folder for the tuned encoder and the checkpoints: a run that was cut off goes on, and one that is
+            finished is not repeated. Other rows or options have a place of their own in it.
+        encoder: another start, a sentence-transformers folder.
+        epochs: passes over the records.
+        seed: of the split and of the tuning.
+
+    Returns:
+        the path of an encoder bundle, and the groups that it was tuned on: what `train` takes.
+
+    Raises:
+        ModuleNotFoundError: the extra `finetune` is not installed.
+        RecordError: as `survey`.
+        FileNotFoundError, ValueError: as `export_encoder`.
+    """
+    lacking = [name for name in ("torch", "sentence_transformers") if find_spec(name) is None]
+    if lacking:
+        wanted = "install it with: pip install 'severity-clf[finetune]'"
+        raise ModuleNotFoundError(f"--finetune needs {', '.join(lacking)}; {wanted}", name=lacking[0])
+    survey(records, taxonomy)
+    found = read_bundle(bundle)
+    start = str(encoder.resolve()) if encoder else found.card["sha256"]
+    known = json.dumps([sha256_of(records), taxonomy.to_dict(), start, epochs, seed])
+    place = work / hashlib.sha256(known.encode()).hexdigest()[:12]
+    fold = folds_of(records, label_array(records, taxonomy), seed, FOLDS)
+    some = [record for record, held in zip(records, fold == 0, strict=True) if not held]
+    survey(some, taxonomy)
+    cut = json.loads(found.tokenizer)["truncation"]
+    if encoder is None:
+        encoder = place / "start"
+        encoder_directory(bundle, encoder)
+    elif missing := [name for name in FILES if not (encoder / name).is_file()]:
+        raise FileNotFoundError(f"{encoder}: no {missing[0]}; want a sentence-transformers folder")
+    tuned = place / "tuned"
+    if not (tuned / "heads.npz").is_file():
+        import_module("severity_clf.fit.finetune").finetune(encoder, some, taxonomy, tuned, epochs=epochs, seed=seed)
+    source = {**found.card["encoder"], "tuned": f"end to end on {len(some)} records"}
+    windows = {"window": cut["max_length"], "overlap": cut["stride"]}
+    export_bundle(tuned, place / "bundle", taxonomy, **windows, source=source)
+    return place / "bundle", tuple(sorted({record.group for record in some}))
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Figures as `figures_of` gives them, one line a labelled domain, for people."""
+    columns = {"labels": "labels", "exact": "exact", "mae": "MAE", "mae_constant": "constant", "auroc": "AUROC"}
+    columns |= {"log_loss": "log loss"}
+    width = max(map(len, ("domain", *figures["domains"])))
+    lines = [f"{'domain':<{width}}" + "".join(f"{title:>10}" for title in columns.values())]
+    for name, row in figures["domains"].items():
+        if not row["labels"]:
+            continue
+        cells = (row[key] for key in columns)
+        texts = ("-" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells)
+        lines.append(f"{name:<{width}}" + "".join(f"{text:>10}" for text in texts))
+    flag = {name: "-" if value is None else f"{value:.3f}" for name, value in figures["flag"].items()}
+    lines.append(
+        f"flagged: precision {flag['precision']}, recall {flag['recall']}, F1 {flag['f1']}; "
+        f"of the harmless rows, a share of {flag['false_flags']}"
+    )
+    return "\n".join(lines)
+
+
 def figures_of(exceed: Float, labels: Labels, flagged: npt.NDArray[np.bool_], taxonomy: Taxonomy) -> dict[str, Any]:
     """How well scores agree with labels.
 
@@ -428,9 +499,9 @@ def figures_of(exceed: Float, labels: Labels, flagged: npt.NDArray[np.bool_], ta
         domains[name] = {
             "labels": int(known.sum()),
             "exact": int(exact.sum()),
-            "mae": _number(metrics.mae(expected[exact], low[exact])) if exact.any() else None,
-            "mae_constant": _number(metrics.mae(np.median(low[exact]), low[exact])) if exact.any() else None,
-            "auroc": _number(metrics.auroc(expected[decided], low[decided] > 0)),
+            "mae": _number(mae(expected[exact], low[exact])) if exact.any() else None,
+            "mae_constant": _number(mae(np.median(low[exact]), low[exact])) if exact.any() else None,
+            "auroc": _number(auroc(expected[decided], low[decided] > 0)),
             "log_loss": _number(float(-np.log(mass).mean())) if known.any() else None,
         }
     harmful, harmless = labels[:, 0, 0] > 0, labels[:, 0, 1] == 0
@@ -438,7 +509,7 @@ def figures_of(exceed: Float, labels: Labels, flagged: npt.NDArray[np.bool_], ta
     flag = {
         "precision": _number(hits / max(int((flagged & decided).sum()), 1)),
         "recall": _number(hits / max(int(harmful.sum()), 1)),
-        "f1": _number(metrics.f1(flagged[decided], harmful[decided])),
+        "f1": _number(f1(flagged[decided], harmful[decided])),
         "false_flags": _number(float(flagged[harmless].mean())) if harmless.any() else None,
     }
     return {"domains": domains, "flag": flag}
