@@ -128,6 +128,8 @@ def test_heads_come_back_out_of_a_graph(encoder_dir, tmp_path):
 def test_heads_of_another_encoder_are_refused(encoder_dir, dim, buckets):
     """Width and n-gram table are an encoder's own."""
     heads = Heads(np.zeros((dim, 3)), np.zeros((buckets, 3), np.int8), np.ones(3), np.zeros((3, 2), np.float32))
-    wanted = f"heads are for an encoder of width {dim} with {buckets} n-gram buckets, this one has 32 and 512; fit heads"
+    wanted = (
+        f"heads are for an encoder of width {dim} with {buckets} n-gram buckets, this one has 32 and 512; fit heads"
+    )
     with pytest.raises(ValueError, match=wanted):
         with_heads(encoder_graph(encoder_dir, buckets=512), heads)
