@@ -675,7 +675,8 @@ def test_every_verb_has_help_with_an_example(verb):
 def test_the_help_lists_the_verbs_and_shell_completion():
     """All that a newcomer types next."""
     help_text = CliRunner().invoke(app, ["--help"]).stdout
-    for word in ("score", "evaluate", "train", "calibrate", "export", "info", "--version", "--install-completion"):
+    verbs = ("score", "evaluate", "train", "calibrate", "export", "info")
+    for word in (*verbs, "--version", "--install-completion", "--show-completion"):
         assert word in help_text
 
 

@@ -235,6 +235,18 @@ def test_a_bundle_is_calibrated_to_other_rows(records, tiny, tiny_bundle, tmp_pa
     np.testing.assert_allclose(graphs[0].threshold[rude], graphs[1].threshold[rude], rtol=1e-6)
 
 
+def test_the_licence_of_the_weights_goes_with_them(records, tiny_bundle, tmp_path):
+    """Whoever passes a bundle on passes them on."""
+    source = shutil.copytree(tiny_bundle, tmp_path / "source")
+    (source / "LICENSE").write_text("as it was")
+    for fitted in (
+        train(records, labelled(records, TAXONOMY), SeverityModel(source, threads=1)),
+        recalibrate(records, SeverityModel(source, threads=1)),
+    ):
+        fitted.write(tmp_path / "mine")
+        assert (tmp_path / "mine" / "LICENSE").read_text() == "as it was"
+
+
 def test_calibration_on_a_bundles_own_rows_is_refused(records, tiny, tmp_path):
     """It would believe what it learnt by heart."""
     train(records, labelled(records, TAXONOMY), tiny).write(tmp_path / "mine")

@@ -59,6 +59,7 @@ def export_bundle(
     window: int = WINDOW_TOKENS,
     overlap: int = OVERLAP_TOKENS,
     source: Mapping[str, Any] | None = None,
+    extras: Mapping[str, str] | None = None,
 ) -> None:
     """Write an encoder bundle: all that a fit needs, and no heads.
 
@@ -67,6 +68,7 @@ def export_bundle(
         path: the bundle's folder.
         taxonomy: what heads will be fitted for, unless they bring their own.
         source: where the encoder came from, as the card says it; the folder's name by default.
+        extras: further text files by name, such as the licence of the weights.
 
     Raises:
         FileExistsError: `path` exists and is not a bundle; nothing has been done then.
@@ -84,7 +86,7 @@ def export_bundle(
         "prompt_tokens": min(overlap, places - window - 1),  # a prompt, and the [SEP] behind it
         "encoder": dict(source or {"source": Path(directory).resolve().name}),
     }
-    write_bundle(path, graph, tokenizer, card)
+    write_bundle(path, graph, tokenizer, card, extras)
 
 
 def encoder_directory(bundle: str | Path, directory: Path) -> None:

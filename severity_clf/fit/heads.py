@@ -297,6 +297,11 @@ def fit_heads(
     )
 
 
+def _known(labels: Labels, top: int) -> npt.NDArray[np.bool_]:
+    """bool [n, domain], where the label says anything at all."""
+    return (labels[:, :, 0] > 0) | (labels[:, :, 1] < top)
+
+
 def _unfitted_grade(features: Features, top: int, lender: Heads | None) -> tuple[Double, Double, Double]:
     """The lender's grade, or one that is the same for every text."""
     if lender is not None and lender.threshold.shape[1] == top:
@@ -305,11 +310,6 @@ def _unfitted_grade(features: Features, top: int, lender: Heads | None) -> tuple
     reached = np.arange(top - 1, 0, -1) / top  # P(severity >= k | harmful) for k > 1
     weight, table = (np.zeros((part.shape[1], 1)) for part in (features.embedding, features.grams))
     return weight, table, -logit(reached)
-
-
-def _known(labels: Labels, top: int) -> npt.NDArray[np.bool_]:
-    """bool [n, domain], where the label says anything at all."""
-    return (labels[:, :, 0] > 0) | (labels[:, :, 1] < top)
 
 
 def fit_latent(

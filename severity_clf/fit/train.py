@@ -441,6 +441,7 @@ def tune(
     some = [record for record, held in zip(records, fold == 0, strict=True) if not held]
     survey(some, taxonomy)
     cut = json.loads(found.tokenizer)["truncation"]
+    named, notices = ({"source": encoder.resolve().name}, {}) if encoder else (found.card["encoder"], _notices(bundle))
     if encoder is None:
         encoder = place / "start"
         encoder_directory(bundle, encoder)
@@ -449,9 +450,9 @@ def tune(
     tuned = place / "tuned"
     if not (tuned / "heads.npz").is_file():
         import_module("severity_clf.fit.finetune").finetune(encoder, some, taxonomy, tuned, epochs=epochs, seed=seed)
-    source = {**found.card["encoder"], "tuned": f"end to end on {len(some)} records"}
+    source = {**named, "tuned": f"end to end on {len(some)} records"}
     windows = {"window": cut["max_length"], "overlap": cut["stride"]}
-    export_bundle(tuned, place / "bundle", taxonomy, **windows, source=source)
+    export_bundle(tuned, place / "bundle", taxonomy, **windows, source=source, extras=notices)
     return place / "bundle", tuple(sorted({record.group for record in some}))
 
 
@@ -567,6 +568,10 @@ def _bundled(
 ) -> Fitted:
     written = with_heads(graph, heads).SerializeToString()
     hashes = {GRAPH: hashlib.sha256(written).hexdigest(), "records": sha256_of(records)}
-    notices = [source / name for name in ("LICENSE", "NOTICE") if (source / name).is_file()]
-    extras = {path.name: path.read_text(encoding="utf-8") for path in notices}
-    return Fitted(written, tokenizer, card, {**report, "sha256": hashes}, extras)
+    return Fitted(written, tokenizer, card, {**report, "sha256": hashes}, _notices(source))
+
+
+def _notices(bundle: Path) -> dict[str, str]:
+    """What the licence of a bundle's weights asks to be kept beside them."""
+    kept = [bundle / name for name in ("LICENSE", "NOTICE") if (bundle / name).is_file()]
+    return {path.name: path.read_text(encoding="utf-8") for path in kept}
