@@ -368,6 +368,23 @@ def test_a_domain_without_labels_is_refused_where_it_was_asked_for(fails, write,
     assert "own.toml: " in fails("train", rows, "-o", tmp_path / "mine", "--taxonomy", toml)
 
 
+def test_harmful_rows_of_one_group_cannot_be_held_out(fails, write, tmp_path):
+    """Heads without that group would know of no harm."""
+    rows = [{**BAD, "group": "a"}, {**BAD, "output": "worse dog", "group": "a"}, GOOD, {**GOOD, "output": "good cat"}]
+    wanted = "all harmful rows are in one fold, since they are in so few groups; want more groups of them"
+    assert wanted in fails("train", write(rows), "-o", tmp_path / "mine")
+
+
+def test_zero_and_one_on_a_longer_scale_are_asked_about(records, tiny):
+    """1 of 2 is a level like any other, and most who write it mean harmful."""
+    ones = [replace(record, labels={"overall": (min(record.labels["overall"][0], 1),) * 2}) for record in records]
+    told = survey(ones, labelled(ones, TAXONOMY)).warnings[0]
+    assert told.startswith("every harmful row is at overall level 1 of 2, and so will every output be; ")
+    assert "label it [1, 2], or use a taxonomy of two levels" in told
+    fitted = train(ones, labelled(ones, TAXONOMY), tiny)
+    assert fitted.card["training"]["grade"] == "labels"
+
+
 def test_an_output_without_a_token_is_named(records, tiny):
     """Nothing to read is nothing to learn from."""
     with pytest.raises(RecordError, match="record 'row3': not one token to read in its output; drop the row"):

@@ -150,7 +150,13 @@ def _warnings(records: Sequence[Record], labels: Labels, taxonomy: Taxonomy, gro
     if groups < FEW_GROUPS:
         found.append(f"only {groups} groups; want {FEW_GROUPS} or more")
     kinds = evidence(labels)
-    if taxonomy.top > 1 and kinds[0] == "binary":
+    above = {(int(low), int(high)) for low, high in labels[:, 0] if low > 0}
+    if taxonomy.top > 1 and above == {(1, 1)}:
+        found.append(
+            f"every harmful row is at overall level 1 of {taxonomy.top}, and so will every output be; if 1 only means "
+            f"harmful, label it [1, {taxonomy.top}], or use a taxonomy of two levels"
+        )
+    elif taxonomy.top > 1 and kinds[0] == "binary":
         found.append("no overall labels tell levels above 0 apart: how bad a harmful output is will be a guess")
     for index, name in enumerate(taxonomy.names):
         low, high = labels[:, index].T
@@ -249,9 +255,14 @@ def train(
     else:
         fold = (~np.isin([record.group for record in records], list(tuned_on))).astype(np.intp)
         held = [1]
-    features = embed(model, records, size, prompts=prompts, cache=cache, progress=progress)
     without: list[int | None] = [*held, None] if tuned_on is None else [*held]
     jobs = [np.arange(len(fold)) if one is None else np.flatnonzero(fold != one) for one in without]
+    for known, what in ((labels[:, 0, 0] > 0, "harmful"), (labels[:, 0, 1] == 0, "harmless")):
+        if not all(known[rows].any() for rows in jobs):
+            raise RecordError(
+                f"all {what} rows are in one fold, since they are in so few groups; want more groups of them"
+            )
+    features = embed(model, records, size, prompts=prompts, cache=cache, progress=progress)
     workers = min(model.threads, len(jobs)) if len(features.embedding) >= PARALLEL else 1
     calls = (delayed(_fit)(features.take(rows), labels[rows], weights[rows], taxonomy.top, lender) for rows in jobs)
     fitted = []
@@ -547,7 +558,8 @@ def _grade_of(labels: Labels, top: int, lender: Heads | None) -> str:
     """Where the steps above level 1 come from."""
     if top == 1:
         return "none: the scale has two levels"
-    if evidence(labels)[0] == "graded":
+    low, high = labels[:, 0].T
+    if ((low > 1) | ((low == 1) & (high < top))).any():  # what `fit_heads` fits the grade to
         return "labels"
     lent = lender is not None and lender.threshold.shape[1] == top
     return "lent by the heads that the encoder's bundle had" if lent else "none: levels above 0 are equally probable"
