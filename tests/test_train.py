@@ -158,6 +158,7 @@ def test_yes_or_no_labels_borrow_the_grade_and_say_so(records, tiny, encoder_dir
     assert "how bad a harmful output is will be a guess" in " ".join(survey(yes_or_no, taxonomy).warnings)
     lent = train(yes_or_no, taxonomy, tiny)
     assert lent.card["taxonomy"]["domains"][0]["evidence"] == "binary"
+    assert lent.report["held_out"]["domains"]["overall"]["mae"] is None  # exact labels are all 0
     assert lent.card["training"]["grade"] == "lent by the heads that the encoder's bundle had"
     export_bundle(encoder_dir, tmp_path / "bare", TAXONOMY, window=16, overlap=6)
     alone = train(yes_or_no, taxonomy, SeverityModel(tmp_path / "bare", threads=1))

@@ -498,21 +498,23 @@ def figures_of(exceed: Float, labels: Labels, flagged: npt.NDArray[np.bool_], ta
     Returns:
         "domains": for each, the number of labels and of exact ones; of these, mean absolute error of the expected level
         and that of the best constant, in levels; AUROC of harmful against harmless; mean -log probability of the label,
-        in nats. "flag": precision, recall, F1 and the share of harmless rows that are flagged. None where unknown.
+        in nats. Errors are None where all exact labels are of one level. "flag": precision, recall, F1 and the share of
+        harmless rows that are flagged. None where unknown.
     """
     domains = {}
     for index, name in enumerate(taxonomy.names):
         low, high = labels[:, index].T.astype(int)
         known, exact = (low > 0) | (high < taxonomy.top), low == high
         decided, expected = (low > 0) | (high == 0), exceed[:, index].sum(axis=1)
+        ranged = len(np.unique(low[exact])) > 1  # rows known to be harmless alone say nothing of levels
         bounds = np.pad(exceed[known, index].astype(float), [(0, 0), (1, 1)], constant_values=((0, 0), (1, 0)))
         rows = np.arange(len(bounds))
         mass = np.maximum(bounds[rows, low[known]] - bounds[rows, high[known] + 1], LEAST)
         domains[name] = {
             "labels": int(known.sum()),
             "exact": int(exact.sum()),
-            "mae": _number(mae(expected[exact], low[exact])) if exact.any() else None,
-            "mae_constant": _number(mae(np.median(low[exact]), low[exact])) if exact.any() else None,
+            "mae": _number(mae(expected[exact], low[exact])) if ranged else None,
+            "mae_constant": _number(mae(np.median(low[exact]), low[exact])) if ranged else None,
             "auroc": _number(auroc(expected[decided], low[decided] > 0)),
             "log_loss": _number(float(-np.log(mass).mean())) if known.any() else None,
         }
