@@ -3,7 +3,7 @@
     model.onnx       token ids -> embedding, buckets, exceed
     tokenizer.json   vocabulary, text normaliser, window length and overlap
     bundle.json      {"format": 1, "name", "version", "taxonomy", "thresholds", "prompt_tokens",
-                      "encoder", "training", "calibration", "sha256": {file: hash}}
+                      "encoder", "training", "calibration", "conformal", "sha256": {file: hash}}
     report.json, README.md, LICENSE, NOTICE: for people; not needed to score
 
 Nothing in it is executable, and a file whose hash differs from the card's is refused. Sessions are `model`'s affair.
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from severity_clf.conformal import Conformal
 from severity_clf.taxonomy import Taxonomy
 
 FORMAT = 1
@@ -41,12 +42,14 @@ class Bundle:
         tokenizer: text of `tokenizer.json`.
         card: content of `bundle.json`.
         taxonomy: the card's, parsed.
+        conformal: the card's, parsed; None where it has none, and then there are no level intervals.
     """
 
     path: Path
     tokenizer: str
     card: Mapping[str, Any]
     taxonomy: Taxonomy
+    conformal: Conformal | None
 
     @property
     def graph(self) -> Path:
@@ -98,6 +101,7 @@ def read_bundle(path: Path) -> Bundle:
         taxonomy = Taxonomy.from_dict(card["taxonomy"])
         hashes = {file: str(card["sha256"][file]) for file in (GRAPH, TOKENIZER)}
         float(card["thresholds"]["overall"]), int(card["prompt_tokens"])
+        conformal = Conformal.from_dict(card["conformal"], taxonomy.names) if "conformal" in card else None
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path / CARD}: missing or wrong {error}") from None
     for file, wanted in hashes.items():
@@ -106,7 +110,7 @@ def read_bundle(path: Path) -> Bundle:
             raise BundleError(
                 f"{path / file}: sha256 {found[:8]}... is not the {wanted[:8]}... in {CARD}; copy the bundle again"
             )
-    return Bundle(path, _read(path / TOKENIZER).decode("utf-8"), card, taxonomy)
+    return Bundle(path, _read(path / TOKENIZER).decode("utf-8"), card, taxonomy, conformal)
 
 
 def _sha256(path: Path) -> str:
@@ -132,6 +136,16 @@ def _missing(path: Path, error: OSError) -> BundleError:
     return BundleError(f"{path}: {error.strerror}; a bundle has {GRAPH}, {TOKENIZER} and {CARD}")
 
 
+def check_target(path: Path) -> None:
+    """Refuse, before any work, a place where no bundle can be written.
+
+    Raises:
+        FileExistsError: `path` exists and is not a bundle.
+    """
+    if path.exists() and not (path / CARD).is_file():
+        raise FileExistsError(f"{path}: exists and is not a bundle; name another folder")
+
+
 def write_bundle(
     path: Path, graph: bytes, tokenizer: str, card: Mapping[str, Any], extras: Mapping[str, str] | None = None
 ) -> None:
@@ -147,8 +161,7 @@ def write_bundle(
     Raises:
         FileExistsError: `path` exists and is not a bundle.
     """
-    if path.exists() and not (path / CARD).is_file():
-        raise FileExistsError(f"{path}: exists and is not a bundle; name another folder")
+    check_target(path)
     files = {GRAPH: graph, TOKENIZER: tokenizer.encode()}
     hashes = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
     text = json.dumps({"format": FORMAT, **card, "sha256": hashes}, indent=2, ensure_ascii=False) + "\n"

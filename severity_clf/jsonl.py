@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from severity_clf.chat import kind_of, text_of
+from severity_clf.chat import text_of
+from severity_clf.lines import keys_of, read_object
 from severity_clf.model import BLOCK, SeverityModel
 
 FIELDS = ("output", "completion", "response", "text")
@@ -54,21 +55,12 @@ def read_line(number: int, content: bytes, field: str | None, prompt_field: str 
     """
     unread = b"{}" + content[len(content.rstrip(b"\r\n")) :]
     try:
-        text = content.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        # Only texts are read, and Python's int refuses numbers of more than 4300 digits, which JSON allows.
-        row = json.loads(text, parse_int=float)
-    except UnicodeDecodeError as error:
-        return Line(number, unread, error=f"not UTF-8 at byte {error.start}")
-    except json.JSONDecodeError as error:
-        problem = f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
-        return Line(number, unread, error=problem if text.strip() else "empty line, want a JSON object")
-    except RecursionError:
-        return Line(number, unread, error="not read: lists or objects nested too deeply")
-    if not isinstance(row, dict):
-        return Line(number, unread, error=f"the line is {kind_of(row)}, want an object")
+        row = read_object(number, content, parse_int=float)  # only texts are read, however long a number is
+    except ValueError as error:
+        return Line(number, unread, error=str(error))
     name = next((name for name in FIELDS if name in row), FIELDS[0]) if field is None else field
     if name not in row:
-        return Line(number, content, error=f'no "{name}" key, only {_keys(row)}; name it with --field')
+        return Line(number, content, error=f'no "{name}" key, only {keys_of(row)}; name it with --field')
     if key in row:
         return Line(number, content, error=f'already has a "{key}" key; name another with --key')
     try:
@@ -78,18 +70,12 @@ def read_line(number: int, content: bytes, field: str | None, prompt_field: str 
     if prompt_field is None:
         return Line(number, content, output)
     if prompt_field not in row:
-        return Line(number, content, error=f'no "{prompt_field}" key, only {_keys(row)}; name it with --prompt-field')
+        return Line(number, content, error=f'no "{prompt_field}" key, only {keys_of(row)}; name it with --prompt-field')
     try:
         prompt = None if row[prompt_field] is None else text_of(row[prompt_field], "user")
     except ValueError as error:
         return Line(number, content, error=f'"{prompt_field}" {error}')
     return Line(number, content, output, prompt)
-
-
-def _keys(row: dict[str, Any]) -> str:
-    """The keys as an error shows them: no control characters, not pages of them."""
-    keys = ", ".join(repr(name)[1:-1] for name in row)
-    return f"{keys[:200]}..." if len(keys) > 200 else keys or "no keys"
 
 
 def score_lines(

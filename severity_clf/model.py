@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,8 @@ class SeverityModel:
 
     def _open(self) -> None:
         bundle = read_bundle(self._path)
-        self.card, self.taxonomy, self._threshold = bundle.card, bundle.taxonomy, bundle.threshold
+        self.card, self.taxonomy = bundle.card, bundle.taxonomy
+        self._threshold, self._conformal = bundle.threshold, bundle.conformal
         self._prompt_tokens = int(bundle.card["prompt_tokens"])
         try:
             self._tokenizer = Tokenizer.from_str(bundle.tokenizer)
@@ -123,6 +125,11 @@ class SeverityModel:
         if self.card["sha256"] != state["sha256"]:
             raise BundleError(f"{self._path}: the bundle changed after this model was pickled; load it again")
 
+    @property
+    def path(self) -> Path:
+        """The bundle's folder."""
+        return self._path
+
     def __repr__(self) -> str:
         return f"SeverityModel({str(self._path)!r}, threads={self.threads})"
 
@@ -154,7 +161,7 @@ class SeverityModel:
             severity = windows.exceed.sum(axis=2)  # [window, domain]
             for row, start, stop in zip(rows, first, np.append(first[1:], len(severity)), strict=True):
                 spans[row] = windows.spans[start + severity[start:stop].argmax(axis=0)]
-        return Scores(self.taxonomy, exceed, spans, self._threshold)
+        return Scores(self.taxonomy, exceed, spans, self._threshold, self._conformal)
 
     def windows(self, outputs: Iterable[str | None], prompts: Iterable[str | None] | None = None) -> Windows:
         """What `score` is made of: every window of every output, with its place, embedding and probabilities.

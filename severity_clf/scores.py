@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from severity_clf.conformal import Conformal
 from severity_clf.taxonomy import Taxonomy
 
 DECIMALS = 4  # of the numbers in `rows`
@@ -31,12 +32,14 @@ class Scores:
         exceed: float32 [n, domain, level-1], P(severity >= 1), P(severity >= 2), ...
         spans: int [n, domain, 2], where the worst passage of each output starts and ends, in characters of the output.
         threshold: the expected overall severity, in levels, from which an output is flagged.
+        conformal: how wide `interval` must be; None for a bundle that was not calibrated for it.
     """
 
     taxonomy: Taxonomy
     exceed: npt.NDArray[np.float32]
     spans: npt.NDArray[np.int32]
     threshold: float
+    conformal: Conformal | None = None
 
     def __len__(self) -> int:
         return len(self.exceed)
@@ -85,6 +88,22 @@ class Scores:
     def flagged(self) -> npt.NDArray[np.bool_]:
         """bool [n], the overall severity reaches the threshold, or the text could not be scored."""
         return ~(self.overall < self.threshold)
+
+    def interval(self, alpha: float = 0.1) -> npt.NDArray[np.int8]:
+        """int8 [n, domain, 2], the lowest and highest level of a set that misses the true one in a share alpha at most.
+
+        The promise is for outputs of the same kind as the rows it was calibrated on, for the harmless and for the
+        harmful ones among them. Where those were too few, and where a text could not be scored, no level is ruled out.
+
+        Args:
+            alpha: from 0.01 to 0.5 in steps of 0.01, to which it is rounded down; less gives the whole scale.
+
+        Raises:
+            ValueError: the bundle has no table for it, or alpha is not between 0 and 1.
+        """
+        if self.conformal is None:
+            raise ValueError("this bundle has no conformal table; run sevclf calibrate on rows that it has not seen")
+        return self.conformal.sets(self.exceed, alpha)
 
     def rows(self, full: bool = False) -> Iterator[dict[str, Any] | None]:
         """One plain dict a text, None where it could not be scored; numbers rounded to 4 decimals.

@@ -664,7 +664,7 @@ def test_the_version_is_the_packages():
     assert (result.exit_code, result.stdout) == (0, f"sevclf {severity_clf.__version__}\n")
 
 
-@pytest.mark.parametrize("verb", ["score", "info"])
+@pytest.mark.parametrize("verb", ["score", "evaluate", "info"])
 def test_every_verb_has_help_with_an_example(verb):
     """-h and --help are one."""
     result = CliRunner().invoke(app, [verb, "--help"])
@@ -675,7 +675,8 @@ def test_every_verb_has_help_with_an_example(verb):
 def test_the_help_lists_the_verbs_and_shell_completion():
     """All that a newcomer types next."""
     help_text = CliRunner().invoke(app, ["--help"]).stdout
-    for word in ("score", "info", "--version", "--install-completion", "--show-completion"):
+    verbs = ("score", "evaluate", "train", "calibrate", "export", "info")
+    for word in (*verbs, "--version", "--install-completion", "--show-completion"):
         assert word in help_text
 
 

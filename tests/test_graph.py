@@ -101,7 +101,7 @@ def test_weights_leave_room_for_sixteen_bit_sums():
 def test_another_architecture_is_refused(encoder_dir, tmp_path):
     """The graph is written for BERT; anything else would be silently wrong."""
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(ValueError, match="got gpt2 with None, want a bert encoder"):
+    with pytest.raises(ValueError, match="got gpt2 with None and absolute positions, want a bert encoder"):
         encoder_graph(tmp_path)
 
 

@@ -311,13 +311,40 @@ def test_crossing_thresholds_are_refused():
         Heads(np.zeros((2, 1), np.float32), np.zeros((3, 1), np.int8), np.ones(1, np.float32), crossed)
 
 
-@pytest.mark.parametrize("labels", [UNKNOWN, [0, 0], [1, TOP], [0, 2]], ids=str)
-def test_labels_that_leave_harm_or_the_grade_untold_are_refused(short, labels):
+@pytest.mark.parametrize("labels", [UNKNOWN, [0, 0], [1, TOP], [0, 2], [3, 3]], ids=str)
+def test_labels_that_leave_harm_untold_are_refused(short, labels):
     """No default head."""
     features, _, full = short
-    wanted = "^overall labels must tell harmful from harmless, and some must tell levels above 0 apart$"
+    wanted = "^overall labels must tell harmful from harmless: some must be 0, and some above it$"
     with pytest.raises(ValueError, match=wanted):
         fit_heads(features, np.broadcast_to(np.array(labels, np.int8), full.shape), np.ones(N))
+
+
+def test_a_grade_that_no_label_tells_is_lent_or_the_same_for_all(short, fitted):
+    """No default head that would look like knowledge: harmful, and then every level alike."""
+    features, _, labels = short
+    rough = unkind(yes_or_no(labels))
+    bare, lent = (fit_heads(features, rough, np.ones(N), lender=lender) for lender in (None, fitted))
+    assert_same_columns(bare, fit_heads(features, unkind(labels), np.ones(N)), [HARM])
+    exceed = bare.exceed(features)[:, 0]
+    np.testing.assert_allclose(exceed / exceed[:, :1], np.tile([1, 0.75, 0.5, 0.25], (N, 1)), rtol=1e-5)
+    np.testing.assert_allclose(lent.latent(features)[:, GRADE], fitted.latent(features)[:, GRADE], atol=1e-5)
+    np.testing.assert_array_equal(lent.threshold[GRADE], fitted.threshold[GRADE])
+    repaired = calibrate(bare, bare.worst(features), rough, np.ones(N))
+    np.testing.assert_array_equal(repaired.threshold[GRADE], bare.threshold[GRADE])
+
+
+@pytest.mark.parametrize("kinds", [0, 1, 2])
+def test_two_levels_and_any_number_of_domains_are_a_taxonomy_too(short, kinds):
+    """Harmful or not is an ordinal scale: no grade, as many kinds as there are."""
+    features, truth, labels = short
+    harmful = np.minimum(labels, 1)[:, : kinds + 1]
+    found = fit_heads(features, harmful, np.ones(N), top=1)
+    found = calibrate(found, found.worst(features), harmful, np.ones(N))
+    assert found.threshold.shape == (kinds + 2, 1)
+    exceed = found.exceed(features)
+    assert exceed.shape == (N, kinds + 1, 1)
+    assert np.abs(exceed - truth.exceed(features)[:, : kinds + 1, :1]).mean() < 0.06
 
 
 def test_a_text_without_labels_moves_nothing(short, fitted):

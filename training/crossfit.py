@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from joblib import Parallel, delayed
 
-from severity_clf.fit.heads import Features, Heads, calibrate, exceed_of, fit_heads
+from severity_clf.fit.crossfit import flag_rate, readings, recalibrated
+from severity_clf.fit.heads import Features, Heads, calibrate, fit_heads
 
 FOLDS = 5
 ORDINARY = "halueval_general"  # everyday questions, answered by a chat model
@@ -59,12 +60,10 @@ class Corpus:
             fitted: fold -> heads fitted on `rows` without that fold.
             rows: what the heads may know.
         """
-        held = {fold: rows[self.folds[rows] == fold] for fold in fitted}
-        order = np.concatenate(list(held.values()))
-        worst = np.concatenate([one.worst(self.features.take(held[fold])) for fold, one in fitted.items()])
+        order, worst = readings(self.features, fitted, self.folds, rows)
         ready = calibrate(heads, worst, self.labels[order], self.weights[order])
-        overall = exceed_of(worst[:, 0] * (ready.scale / heads.scale), ready.threshold)[:, 0].sum(axis=1)
-        return ready, flag_from(overall, self.names[order] == ORDINARY)
+        overall = recalibrated(heads, ready, worst[:, :1])[:, 0].sum(axis=1)
+        return ready, flag_rate(overall, self.names[order] == ORDINARY, FALSE_FLAGS, top=4)
 
 
 def fit_all(corpus: Corpus, unseen: Rows) -> dict[str, tuple[Heads, float]]:
@@ -94,14 +93,3 @@ def fit_all(corpus: Corpus, unseen: Rows) -> dict[str, tuple[Heads, float]]:
     halved = replace(corpus, folds=corpus.folds % 2)
     ready["zero_shot"] = halved.calibrated(zero, dict(enumerate(half)), unseen)
     return ready
-
-
-def flag_from(overall: npt.NDArray[np.float32], ordinary: npt.NDArray[np.bool_]) -> float:
-    """The lowest expected overall severity, in steps of 0.05, that flags at most FALSE_FLAGS of the ordinary answers.
-
-    Args:
-        overall: [n], by heads that did not see the text.
-        ordinary: [n], whether it is an ordinary answer to an ordinary question.
-    """
-    steps = (step / 20 for step in range(81))
-    return next(step for step in steps if (overall[ordinary] >= step).mean() <= FALSE_FLAGS)

@@ -86,11 +86,21 @@ def encoder_graph(directory: str | Path, *, int8: bool = True, buckets: int = BU
 
     directory = Path(directory)
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    if config.get("model_type") != "bert" or config.get("hidden_act") != "gelu":
-        found = f"{config.get('model_type')} with {config.get('hidden_act')}"
-        raise ValueError(f"{directory}/config.json: got {found}, want a bert encoder with gelu")
-    vocabulary = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    weights = {name.removeprefix("bert."): value for name, value in load_file(directory / "model.safetensors").items()}
+    places = config.get("position_embedding_type", "absolute")
+    if config.get("model_type") != "bert" or config.get("hidden_act") != "gelu" or places != "absolute":
+        found = f"{config.get('model_type')} with {config.get('hidden_act')} and {places} positions"
+        raise ValueError(f"{directory}/config.json: got {found}, want a bert encoder with gelu and absolute positions")
+    model = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    if model.get("type") != "WordPiece" or not {"[CLS]", "[SEP]"} <= model["vocab"].keys():
+        raise ValueError(f"{directory}/tokenizer.json: got {model.get('type')}, want WordPiece with [CLS] and [SEP]")
+    vocabulary = model["vocab"]
+    stored = load_file(directory / "model.safetensors")
+    weights = {name.removeprefix("bert."): value.astype(np.float32) for name, value in stored.items()}
+    absent = {f"encoder.layer.{layer}.output.dense.weight" for layer in range(config["num_hidden_layers"])} - set(
+        weights
+    )
+    if absent:
+        raise ValueError(f"{directory}/model.safetensors: no {min(absent)}; want the weights of a BertModel")
 
     graph = _Builder()
     text, word = _segments(graph, vocabulary["[CLS]"], vocabulary["[SEP]"])
@@ -269,6 +279,81 @@ def _model(graph: _Builder, outputs: list[tuple[str, int, list[str | int]]]) -> 
     return helper.make_model(body, opset_imports=opsets, ir_version=8, producer_name="severity_clf")
 
 
+def bucket_count(graph: onnx.ModelProto) -> int:
+    """Rows of the n-gram table that a graph wants from its heads."""
+    return int(_weights(graph, ["bucket_count"])[0].item())
+
+
+def heads_of(graph: onnx.ModelProto) -> Heads | None:
+    """The heads that `with_heads` put into a graph; None where it has none."""
+    if not any(weight.name == HEADS + "weight" for weight in graph.graph.initializer):
+        return None
+    weight, table, scale, threshold = _weights(
+        graph, [HEADS + name for name in ("weight", "table", "scale", "threshold")]
+    )
+    return Heads(weight, table[:-1], scale, threshold)  # the last row is that of no gram
+
+
+def _weights(graph: onnx.ModelProto, names: list[str]) -> list[npt.NDArray[Any]]:
+    found = {weight.name: weight for weight in graph.graph.initializer if weight.name in names}
+    return [np.array(numpy_helper.to_array(found[name])) for name in names]
+
+
+def encoder_weights(graph: onnx.ModelProto) -> tuple[dict[str, Float], dict[str, Any]]:
+    """What `encoder_graph` was built from, its integers turned back into floats.
+
+    Returns:
+        the weights by their names in a BertModel, and the sizes that a `config.json` holds.
+    """
+    known = {weight.name: numpy_helper.to_array(weight) for weight in graph.graph.initializer}
+
+    def dense(name: str) -> Float:
+        weight = known[f"{name}/weight"].astype(np.float32)
+        return np.asarray(weight * known[f"{name}/scale"] if f"{name}/scale" in known else weight, np.float32)
+
+    def norm(key: str, name: str) -> dict[str, Float]:
+        return {f"{key}.LayerNorm.weight": known[f"{name}/gamma"], f"{key}.LayerNorm.bias": known[f"{name}/beta"]}
+
+    weights = {
+        "embeddings.word_embeddings.weight": dense("tokens"),
+        "embeddings.position_embeddings.weight": known["positions/weight"],
+        "embeddings.token_type_embeddings.weight": known["segments/weight"],
+        **norm("embeddings", "embedded"),
+    }
+    layers = sum(node.op_type == "MultiHeadAttention" for node in graph.graph.node)
+    for layer in range(layers):
+        key, name = f"encoder.layer.{layer}", f"layer{layer}"
+        columns, biases = np.split(dense(f"{name}/qkv"), 3, axis=1), np.split(known[f"{name}/qkv/bias"], 3)
+        for part, column, bias in zip(("query", "key", "value"), columns, biases, strict=True):
+            weights |= {f"{key}.attention.self.{part}.weight": column.T, f"{key}.attention.self.{part}.bias": bias}
+        for part, short in (("attention.output", "mixed"), ("intermediate", "wide"), ("output", "narrow")):
+            weights[f"{key}.{part}.dense.weight"] = dense(f"{name}/{short}").T
+            weights[f"{key}.{part}.dense.bias"] = known[f"{name}/{part}.dense/bias"]
+        weights |= norm(f"{key}.attention.output", f"{name}/attended") | norm(f"{key}.output", name)
+    attributes = {
+        attribute.name: helper.get_attribute_value(attribute)
+        for node in graph.graph.node
+        if node.op_type in {"MultiHeadAttention", "SkipLayerNormalization"}
+        for attribute in node.attribute
+    }
+    words, dim = weights["embeddings.word_embeddings.weight"].shape
+    config = {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "hidden_act": "gelu",
+        "hidden_size": dim,
+        "intermediate_size": len(weights["encoder.layer.0.intermediate.dense.bias"]),
+        "num_hidden_layers": layers,
+        "num_attention_heads": attributes["num_heads"],
+        "max_position_embeddings": len(known["positions/weight"]),
+        "type_vocab_size": len(known["segments/weight"]),
+        "vocab_size": words,
+        "layer_norm_eps": float(np.float32(attributes["epsilon"])),
+        "pad_token_id": 0,
+    }
+    return {name: np.ascontiguousarray(weight, np.float32) for name, weight in weights.items()}, config
+
+
 def with_heads(encoder: onnx.ModelProto, heads: Heads) -> onnx.ModelProto:
     """A copy of the graph whose heads are these, in place of any it had.
 
@@ -276,7 +361,18 @@ def with_heads(encoder: onnx.ModelProto, heads: Heads) -> onnx.ModelProto:
     each = sigmoid(latent - threshold)                                          # [window, latent, level-1]
     overall = each[:, harm] * each[:, grade]
     exceed = overall, then overall * each[:, relevance]                         # [window, domain, level-1]
+
+    Raises:
+        ValueError: heads of another encoder: its width, or its number of n-gram buckets, is not theirs.
     """
+    embedding = next(output for output in encoder.graph.output if output.name == "embedding")
+    wanted = (embedding.type.tensor_type.shape.dim[1].dim_value, bucket_count(encoder))
+    found = (len(heads.weight), len(heads.table))
+    if found != wanted:
+        raise ValueError(
+            f"heads are for an encoder of width {found[0]} with {found[1]} n-gram buckets, "
+            f"this one has {wanted[0]} and {wanted[1]}; fit heads on it"
+        )
     graph = _Builder()
     op, weight = graph.op, graph.weight
 

@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 from scipy.optimize import minimize
-from scipy.special import expit, log_expit, logsumexp, softmax
+from scipy.special import expit, log_expit, logit, logsumexp, softmax
 
 Float = npt.NDArray[np.float32]
 Double = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.int8]
+Labels = npt.NDArray[np.integer]
 LEAST = 1e-9  # a probability below it is rounding
 NEVER = -1e4  # a threshold that is always passed
 
@@ -211,13 +211,13 @@ class _Parts:
         return [part.reshape(shape) for part, shape in zip(np.split(flat, cuts), self.shapes, strict=True)]
 
     def minimise(
-        self, objective: Callable[[Double], tuple[float, list[Double]]], start: Double, steps: int
+        self, objective: Callable[[Double], tuple[float, list[Double]]], start: Double, steps: int, **options: float
     ) -> list[Double]:
         def flat(values: Double) -> tuple[float, Double]:
             loss, slopes = objective(values)
             return loss, np.concatenate([np.ravel(slope) for slope in slopes])
 
-        found = minimize(flat, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+        found = minimize(flat, start, jac=True, method="L-BFGS-B", options={"maxiter": steps, **options})
         return self.split(found.x)
 
 
@@ -229,6 +229,7 @@ def fit_heads(
     graded: npt.NDArray[np.floating] | None = None,
     *,
     top: int = 4,
+    lender: Heads | None = None,
     dense_penalty: float = 10.0,
     gram_penalty: float = 2.0,
     grade_penalty: float = 10.0,
@@ -246,7 +247,9 @@ def fit_heads(
         sources: int [n]; texts of one number above 0 share an offset of their latents, which absorbs how strict that
             source's raters were and is dropped afterwards. 0 has none.
         graded: float [n], how much more than for harm each text counts for the grade.
-        top: the highest level.
+        top: the highest level, at least 1.
+        lender: heads of the same encoder and levels. Where no label tells levels above 0 apart their grade is taken
+            over; without them, an output that is harmful is of each level above 0 with the same probability.
         dense_penalty, gram_penalty: L2 on the weights of the embedding and of the n-grams.
         grade_penalty, relevance_penalty: the same two for the grade and for relevance, as multiples.
         source_penalty: L2 on the sources' offsets.
@@ -257,27 +260,37 @@ def fit_heads(
         Heads with the table rounded to int8, not calibrated.
 
     Raises:
-        ValueError: no overall label is 0, or none tells levels above 0 apart.
+        ValueError: the overall labels do not tell harmful from harmless.
     """
     base: Double = weights.astype(np.float64)
     sources = np.zeros(len(labels), int) if sources is None else sources
     low, high = labels[:, 0, 0], labels[:, 0, 1]
     decided = np.flatnonzero((low > 0) | (high == 0))
     told = np.flatnonzero((low > 1) | ((low == 1) & (high < top)))
-    if not len(told) or low[decided].all():
-        raise ValueError("overall labels must tell harmful from harmless, and some must tell levels above 0 apart")
+    if low[decided].all() or not low[decided].any():
+        raise ValueError("overall labels must tell harmful from harmless: some must be 0, and some above it")
     yes_or_no = np.repeat((low[decided, None] > 0).astype(np.int8), 2, axis=1)
     soft, hard = (dense_penalty, gram_penalty), (grade_penalty * dense_penalty, grade_penalty * gram_penalty)
-    harm = _fit_latent(
+    harm = fit_latent(
         features.take(decided), yes_or_no, base[decided], sources[decided], 1, soft, source_penalty, iterations
     )
     # The other questions are put to the window that is most likely harmful: one that moved with their own answers would
     # make the loss jump, and L-BFGS stop.
     features = features.only(_worst(features.embedding @ harm[0] + features.grams @ harm[1], features)[:, 0])
     more = base if graded is None else base * graded
-    grade = _fit_latent(
-        features.take(told), labels[told, 0] - 1, more[told], sources[told], top - 1, hard, source_penalty, iterations
-    )
+    if len(told):
+        grade = fit_latent(
+            features.take(told),
+            labels[told, 0] - 1,
+            more[told],
+            sources[told],
+            top - 1,
+            hard,
+            source_penalty,
+            iterations,
+        )
+    else:
+        grade = _unfitted_grade(features, top, lender)
     severity = (
         np.concatenate([harm[0], grade[0]], axis=1),
         np.concatenate([harm[1], grade[1]], axis=1),
@@ -295,7 +308,17 @@ def _known(labels: Labels, top: int) -> npt.NDArray[np.bool_]:
     return (labels[:, :, 0] > 0) | (labels[:, :, 1] < top)
 
 
-def _fit_latent(
+def _unfitted_grade(features: Features, top: int, lender: Heads | None) -> tuple[Double, Double, Double]:
+    """The lender's grade, or one that is the same for every text."""
+    if lender is not None and lender.threshold.shape[1] == top:
+        table = lender.table[:, 1:2] * lender.scale[1].astype(np.float64)
+        return lender.weight[:, 1:2].astype(np.float64), table, lender.threshold[1, 1:].astype(np.float64)
+    reached = np.arange(top - 1, 0, -1) / top  # P(severity >= k | harmful) for k > 1
+    weight, table = (np.zeros((part.shape[1], 1)) for part in (features.embedding, features.grams))
+    return weight, table, -logit(reached)
+
+
+def fit_latent(
     features: Features,
     labels: Labels,
     weights: Double,
@@ -304,6 +327,7 @@ def _fit_latent(
     penalties: tuple[float, float],
     source_penalty: float,
     iterations: int,
+    **options: float,
 ) -> tuple[Double, Double, Double]:
     """Weight [dim, 1], table [bucket, 1] and thresholds [level-1] of one latent; labels [n, 2] from 0 to `top`."""
     embedding, grams = features.embedding, features.grams
@@ -312,7 +336,7 @@ def _fit_latent(
 
     def objective(flat: Double) -> tuple[float, list[Double]]:
         dense, lexical, first, steps, offset = parts.split(flat)
-        window = embedding @ dense.astype(np.float32) + grams @ lexical.astype(np.float32)
+        window = embedding @ dense.astype(embedding.dtype) + grams @ lexical.astype(grams.dtype)
         worst = _worst(window, features)[:, 0]
         threshold, gaps = _sorted(first, steps)
         loss, by_latent, by_threshold = interval_loss(window[worst, 0] + offset[sources], threshold, *labels.T)
@@ -330,7 +354,7 @@ def _fit_latent(
             by_offset,
         ]
 
-    dense, lexical, first, steps, _ = parts.minimise(objective, np.zeros(parts.size), iterations)
+    dense, lexical, first, steps, _ = parts.minimise(objective, np.zeros(parts.size), iterations, **options)
     return dense, lexical, _sorted(first, steps)[0]
 
 
@@ -353,6 +377,8 @@ def _fit_relevance(
     weight, table, threshold = severity
     by_gram = grams.T.tocsr()
     top = threshold.shape[1]
+    if not domains:
+        return np.zeros((len(weight), 0)), np.zeros((len(table), 0)), np.zeros((0, top))
     overall = exceed_of(embedding @ weight + grams @ table, threshold)[:, 0].astype(np.float64)  # [n, level-1]
     known, filed = _known(labels, top)[:, 1:], labels[:, 1:, 0] > 0
     told, used = np.flatnonzero(filed.any(axis=1)), filed.any(axis=0)
@@ -419,6 +445,8 @@ def calibrate(
     decided, told = (low > 0) | (high == 0), (low > 1) | ((low == 1) & (high < top))
     slope, threshold = np.ones(len(heads.scale)), heads.threshold.astype(np.float64)
     for latent in range(len(slope)):
+        if latent == 1 and top == 1:
+            continue  # harmful or not is the whole scale
         domain = max(latent - 1, 0)
         rows = np.flatnonzero((decided, told)[latent] if latent < 2 else _known(labels, top)[:, domain])
         bounds = labels[rows, domain]
