@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from severity_clf.fit.graph import encoder_graph
+from severity_clf.fit.normalise import normaliser
 
 WINDOW_TOKENS = 256
 OVERLAP_TOKENS = 64
@@ -29,7 +31,8 @@ def export_encoder(
 
 
 def window_tokenizer(directory: Path, window: int, overlap: int) -> str:
-    """The encoder's own tokenizer, cut into windows, in which no text can spell a special token.
+    """The encoder's own tokenizer, cut into windows, in which disguised letters are read as what they stand for (see
+    `normalise`) and no text can spell a special token.
 
     A tokenizer matches its `added_tokens` in any text, so an output that says "[SEP]" would end itself there. The
     template holds the special tokens' numbers, and nothing else needs them.
@@ -42,4 +45,10 @@ def window_tokenizer(directory: Path, window: int, overlap: int) -> str:
         )
     tokenizer = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
     cut = {"direction": "Right", "max_length": window, "strategy": "LongestFirst", "stride": overlap}
-    return json.dumps({**tokenizer, "added_tokens": [], "padding": None, "truncation": cut}, ensure_ascii=False)
+    changes: dict[str, Any] = {
+        "normalizer": normaliser(tokenizer["normalizer"]),
+        "added_tokens": [],
+        "padding": None,
+        "truncation": cut,
+    }
+    return json.dumps({**tokenizer, **changes}, ensure_ascii=False)
