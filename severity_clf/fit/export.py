@@ -12,6 +12,7 @@ import onnx
 
 from severity_clf.bundle import check_target, find_bundle, read_bundle, write_bundle
 from severity_clf.fit.graph import encoder_graph, encoder_weights
+from severity_clf.fit.normalise import normaliser
 from severity_clf.taxonomy import Taxonomy
 
 WINDOW_TOKENS = 256
@@ -138,7 +139,8 @@ def encoder_directory(bundle: str | Path, directory: Path) -> None:
 
 
 def window_tokenizer(directory: Path, window: int, overlap: int) -> str:
-    """The encoder's own tokenizer, cut into windows, in which no text can spell a special token.
+    """The encoder's own tokenizer, cut into windows, in which disguised letters are read as what they stand for (see
+    `normalise`) and no text can spell a special token.
 
     A tokenizer matches its `added_tokens` in any text, so an output that says "[SEP]" would end itself there. The
     template holds the special tokens' numbers, and nothing else needs them.
@@ -151,4 +153,10 @@ def window_tokenizer(directory: Path, window: int, overlap: int) -> str:
         )
     tokenizer = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
     cut = {"direction": "Right", "max_length": window, "strategy": "LongestFirst", "stride": overlap}
-    return json.dumps({**tokenizer, "added_tokens": [], "padding": None, "truncation": cut}, ensure_ascii=False)
+    changes: dict[str, Any] = {
+        "normalizer": normaliser(tokenizer["normalizer"]),
+        "added_tokens": [],
+        "padding": None,
+        "truncation": cut,
+    }
+    return json.dumps({**tokenizer, **changes}, ensure_ascii=False)
