@@ -145,10 +145,7 @@ def main(
 
     taxonomy = Taxonomy.from_toml(HERE / "taxonomy.toml")
     say("exporting the encoder")
-    card: dict[str, Any] = {"name": "encoder", "version": severity_clf.__version__, "taxonomy": taxonomy.to_dict()}
-    card |= {"thresholds": {"overall": 1.0}, "prompt_tokens": PROMPT_TOKENS, "encoder": ENCODER}
-    card |= mark(extra)
-    write_bundle(work / "encoder", *export_encoder(encoder or minilm()), card)
+    card = export(work / "encoder", taxonomy, encoder) | mark(extra)
     say("reading the sources")
     records = read_corpus(data, work, extra)
     labels = label_array(records, taxonomy)
@@ -194,6 +191,14 @@ def main(
         written = with_heads(graph, heads).SerializeToString()
         write_bundle(path, written, tokenizer, {**card, "name": name, "thresholds": {"overall": cut}}, extras)
         say(f"{name}: flagged from {cut}")
+
+
+def export(path: Path, taxonomy: Taxonomy, encoder: Path | None) -> dict[str, Any]:
+    """Write the quantised encoder as a bundle without heads, and give its card."""
+    card: dict[str, Any] = {"name": "encoder", "version": severity_clf.__version__, "taxonomy": taxonomy.to_dict()}
+    card |= {"thresholds": {"overall": 1.0}, "prompt_tokens": PROMPT_TOKENS, "encoder": ENCODER}
+    write_bundle(path, *export_encoder(encoder or minilm()), card)
+    return card
 
 
 def minilm() -> Path:
