@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from severity_clf.model import SeverityModel
 from severity_clf.records import Record
-from training import duplicates
+from training import duplicates, sources
 from training.duplicates import Match, apart_from, matches, plain
 from training.reading import read_parts
 
@@ -89,7 +90,12 @@ def test_comparisons_are_cached_by_texts_and_encoder(
 
 def test_parts_of_the_corpus_add_up(data: Path, base: SeverityModel, tmp_path: Path) -> None:
     """Each record is used or left out for one reason; and nothing that is used is equal to what judges."""
-    parts = read_parts(data, base, tmp_path, 100)
+    extra = tmp_path / "rows.jsonl"  # what the user has is read as the rest is
+    held = next(iter(sources.BENCH["xstest"](data))).output
+    rows = [{"prompt": "Who?", "response": text, "category": {}, "is_safe": True} for text in (TALE, held)]
+    extra.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    parts = read_parts(data, base, tmp_path / "cache", 100, {"beavertails": str(extra)})
+    assert (parts[-1].name, parts[-1].equal, [one.output for one in parts[-1].used]) == ("beavertails", 1, [TALE])
     judging = {plain(one.output) for part in parts if part.role == "bench" for one in part.loaded}
     judging_train = judging | {plain(one.output) for part in parts if part.role == "graded" for one in part.used}
     asked = {plain(one.prompt) for part in parts if part.role == "graded" for one in part.used if one.prompt}
