@@ -19,7 +19,7 @@ from benchmarks import results
 
 ROOT = results.ROOT
 BASE = ROOT / "models" / "base"
-DOCUMENTS = (ROOT / "README.md", ROOT / "models" / "README.md", BASE / "README.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "models" / "README.md", BASE / "README.md", ROOT / "docs" / "data.md")
 MARK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -191,6 +191,39 @@ def sources() -> str:
     )
 
 
+def data() -> str:
+    """Each source, and what became of its rows."""
+    report = results.read(results.FOLDER / "data.json")
+    keys = ("read", "repeats", "equal", "near", "asked", "used", "groups")
+    order = {"graded": 0, "train": 1, "bench": 2}
+    found = sorted(report["sources"].items(), key=lambda item: (order[item[1]["role"]], item[0]))
+    rows = [
+        [
+            name,
+            one["role"],
+            f"{one['label']}, by {one['judge']}" if one["label"] != "none" else None,
+            *(one[key] for key in keys),
+            one["licence"],
+            f"{one['repo']} @ {one['revision'][:12]}",
+        ]
+        for name, one in found
+    ]
+    total = [None if key == "groups" else sum(one[key] for _, one in found) for key in keys]  # sets share groups
+    head = ["source", "role", "labels", *keys, "licence", "from"]
+    return table(head, [*rows, ["all", None, None, *total, None, None]]) + f"\n\n{_source(report)}"
+
+
+def shared() -> str:
+    """Which pairs of sets have texts in common."""
+    report = results.read(results.FOLDER / "data.json")
+    rows = [
+        [name, other, both["equal"], both["near"]]
+        for name, one in sorted(report["sources"].items())
+        for other, both in sorted(one["shared"].items())
+    ]
+    return table(["source", "shares texts with", "equal", "near"], rows) + f"\n\n{_source(report)}"
+
+
 def speed() -> str:
     """Ratios to what a user would write alone, in one run."""
     report = results.read(results.FOLDER / "speed.json")
@@ -250,6 +283,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "rtp_lx": rtp_lx,
     "example": example,
     "sources": sources,
+    "data": data,
+    "shared": shared,
     "speed": speed,
 }
 

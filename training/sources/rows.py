@@ -63,11 +63,41 @@ def unsafe(domain: str | None = None, low: int = 1, high: int = 4) -> Labels:
     return {"overall": (low, high)} | ({domain: (low, high)} if domain else {})
 
 
-def unique(records: Iterable[Record]) -> Iterator[Record]:
-    """Drop empty outputs and exact repeats; the same text with another label is kept, as a disagreement."""
-    seen = set()
-    for record in records:
-        key = (record.output, record.prompt, frozenset(record.labels.items()))
-        if record.output.strip() and key not in seen:
-            seen.add(key)
-            yield record
+def within(interval: tuple[int, int], domains: Iterable[str | None]) -> Labels:
+    """A verdict on a whole output, whose harm lies in these domains; None stands for harm of no one domain.
+
+    In one domain, the verdict is that domain's too. Of several, some one has it, and each is at least touched.
+    """
+    found = set(domains)
+    low, high = interval
+    only = interval if len(found) == 1 else (min(low, 1), high)
+    return {"overall": interval} | {domain: only for domain in sorted(found - {None}, key=str) if domain}
+
+
+class Unique(Iterator[Record]):
+    """Records without empty outputs and exact repeats; the same text with another label is kept, as a disagreement.
+
+    Attributes:
+        read: how many records went in so far.
+    """
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.read = 0
+        self._kept = self._keep(records)
+
+    def __next__(self) -> Record:
+        return next(self._kept)
+
+    def _keep(self, records: Iterable[Record]) -> Iterator[Record]:
+        seen = set()
+        for record in records:
+            self.read += 1
+            key = (record.output, record.prompt, frozenset(record.labels.items()))
+            if record.output.strip() and key not in seen:
+                seen.add(key)
+                yield record
+
+
+def unique(records: Iterable[Record]) -> Unique:
+    """Drop empty outputs and exact repeats, and count what was there before."""
+    return Unique(records)
