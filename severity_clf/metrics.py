@@ -189,7 +189,7 @@ def smooth_ece(probability: Array, true: Array, cells: int = 4096) -> float:
         smECE(s) = integral over t in [0, 1] of |mean over rows of K_s(t, probability) * (true - probability)|
 
     with K_s the Gaussian of width s reflected at 0 and 1, at the one s where smECE(s) = s. Blasiok & Nakkiran 2023,
-    "Smooth ECE", https://arxiv.org/abs/2309.12236, section 3; their package relplot takes the integral on a coarse mesh.
+    "Smooth ECE", https://arxiv.org/abs/2309.12236, section 3. Their package relplot integrates on a coarser mesh.
 
     Args:
         probability: float [n], from 0 to 1.
