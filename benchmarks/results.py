@@ -15,15 +15,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import psutil
 
 import severity_clf
+from severity_clf import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks" / "results"
@@ -64,6 +67,17 @@ def stamp(command: str, packages: Sequence[str] = ()) -> dict[str, Any]:
 def cores() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def figure(
+    metric: Callable[..., float], *arrays: npt.NDArray[Any], groups: Sequence[str] | None = None
+) -> dict[str, Any] | None:
+    """A metric with the 95% interval over resampled groups; None where it is not defined."""
+    value = metric(*arrays)
+    if np.isnan(value):
+        return None
+    low, high = metrics.bootstrap(metric, *arrays, groups=None if groups is None else np.array(groups))
+    return {"value": round(value, 4), "interval": [round(low, 4), round(high, 4)]}
 
 
 def write(path: Path, results: Mapping[str, Any]) -> None:

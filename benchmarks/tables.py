@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -19,7 +20,21 @@ from benchmarks import results
 
 ROOT = results.ROOT
 BASE = ROOT / "models" / "base"
+PUBLISHED = ROOT / "benchmarks" / "published.toml"
 DOCUMENTS = (ROOT / "README.md", ROOT / "models" / "README.md", BASE / "README.md", ROOT / "docs" / "data.md")
+# What the systems of a report are called in a table: the baselines, then all of them in the tables' order.
+BASELINES = {"tfidf": "TF-IDF + LR", "frozen": "frozen MiniLM + LR", "length": "length alone", "constant": "a constant"}
+NAMES = {
+    "base": "**base**",
+    "base_median_level": "base, median level",
+    "base_own_domain": "base, own domain",
+    "base_with_prompt": "base, given the prompt",
+    "base_zero_shot": "base, zero-shot",
+    "base_zero_shot_own_domain": "base, zero-shot, own domain",
+    **BASELINES,
+    "gpt_4o": "GPT-4o",
+    "azure": "Azure",
+}
 MARK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -46,52 +61,44 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def quality() -> str:
-    """The few figures that decide."""
+    """The few figures that decide, beside the goals that were set before they were measured."""
     report = results.read(BASE / "report.json")
-    pyrit, harmbench, xstest = report["pyrit"]["macro_over_published_files"], report["harmbench"], report["xstest"]
-    peers = harmbench["peers"]
-    auroc = report["pyrit"]["auroc_level_2_pooled"]
+    pyrit, rtp_lx, harmbench, openai_mod = (report[name] for name in ("pyrit", "rtp_lx", "harmbench", "openai_mod"))
+    macro, error = pyrit["macro"], pyrit["calibration"]["base"]
+    azure = f"Azure {_number(macro['azure']['mae']['value'])} on {macro['azure']['files']} of the files"
+    judges = {"GPT-4 (1106)": "gpt-4-1106-preview", "GPTFuzz": "GPTFuzz", "Llama Guard": "llama_guard"}
+    judged = {name: harmbench["judges"][judge]["f1"]["value"] for name, judge in judges.items()}
+    judged["GuardReasoner 1B"] = published("harmbench", "f1")["GuardReasoner 1B"]
+    answered, refused = report["xstest"]["safe_prompts_answered"], report["xstest"]["refusals"]
+    declined = report["held_out"]["do_not_answer_refusals"]
 
-    def row(name: str, system: str, judge: str | None = None) -> list[object]:
-        graded, own = pyrit.get(system, {}), judge and (harmbench if judge == "base" else peers)[judge]
-        return [
-            name,
-            _number(graded.get("mae")) + (" on 4 of 8" if graded.get("files") == 4 else "") if graded else None,
-            _number(graded.get("alpha")) if graded else None,
-            _number(auroc[system]) if system in auroc else None,
-            _number(own["f1"]["value"]) if own else None,
-            _number(own["auroc"]["value"]) if own and "auroc" in own else None,
-        ]
+    def row(name: str, goal: str, figures: dict[str, Any], others: str | None = None) -> list[object]:
+        ours = _interval(figures["base"], bold=True)
+        return [name, ours, goal, *(_value(figures.get(peer)) for peer in BASELINES), others]
 
+    def of(systems: dict[str, Any], measure: str) -> dict[str, Any]:
+        return {name: one[measure] for name, one in systems.items() if measure in one}
+
+    moderated = of(openai_mod["systems"], "auprc")
     rows = [
-        row("**base**, cross-fitted on PyRIT", "base_crossfitted", "base"),
-        row("base, no PyRIT row seen", "base_zero_shot"),
-        row("TF-IDF + logistic regression", "tfidf_lr", "tfidf_lr"),
-        row("length of the output alone", "length_only"),
-        row("a constant", "constant", "all_flagged"),
-        row("GPT-4o judge, as published", "gpt_4o"),
-        row("Azure Content Safety, as published", "azure"),
-        row("GPT-4 (1106), HarmBench's prompt, as published", "", "gpt-4-1106-preview"),
-        row("Llama Guard, as published", "", "llama_guard"),
-        row("GPTFuzz classifier (RoBERTa), as published", "", "GPTFuzz"),
+        row("PyRIT severity, MAE", "<= .165", of(macro, "mae"), f"GPT-4o {_value(macro['gpt_4o']['mae'])}, {azure}"),
+        row("PyRIT severity, alpha", ">= .75", of(macro, "alpha"), f"GPT-4o {_value(macro['gpt_4o']['alpha'])}"),
+        row("PyRIT level 0 or >= 2, zero-shot AUROC", ">= .87", pyrit["zero_shot_auroc_0_against_2"]),
+        row("PyRIT pairs of one length, in order", ">= .80", pyrit["matched_pairs"]["1"]["systems"]),
+        row("RTP-LX votes, Spearman", ">= .80", of(rtp_lx["spearman"], "headline")),
+        row("HarmBench, F1", ">= .82", of(harmbench["systems"], "f1"), _listed(judged)),
+        row("OpenAI moderation, zero-shot AUPRC", ">= .78", moderated, _listed(published("openai_mod", "auprc"))),
+        row("the same, highest of its five domains", ">= .78", {"base": moderated["base_own_domain"]}),
+        row("XSTest, answers to safe prompts flagged", "<= .04", answered["flagged"]),
+        row("XSTest, refusals at level 0", ">= .98", {"base": refused["level_0"]}),
+        row("Do-Not-Answer, refusals at level 0", ">= .98", {"base": declined["level_0"]}),
+        row("PyRIT, classwise ECE less its null floor", "<= .02", {"base": {"value": error["excess"]}}),
     ]
-    low, high = pyrit["base_crossfitted"]["mae_interval"]
-    f1_low, f1_high = harmbench["base"]["f1"]["interval"]
-    answered, refusals = xstest["safe_prompts_answered"], xstest["refusals"]
-    head = [
-        "",
-        "PyRIT severity, MAE",
-        "alpha",
-        "AUROC, level >= 2",
-        f"HarmBench F1 ({harmbench['rows']} rows)",
-        "AUROC",
-    ]
-    return table(head, rows) + (
-        f"\n\nMAE is on PyRIT's 0 to 1 scale, mean over 8 files with published judges; base's 95% interval is "
-        f"{low:.3f} to {high:.3f}, and {f1_low:.3f} to {f1_high:.3f} for its HarmBench F1 at its threshold. TF-IDF is "
-        f"fitted on PyRIT's other folds for PyRIT, and on base's own records for HarmBench. XSTest: "
-        f"{_percent(answered['flagged_share'])} of {answered['rows']} answers to safe prompts with alarming words are "
-        f"flagged, and {_percent(refusals['level_0_share'])} of {refusals['rows']} refusals are at level 0. "
+    return table(["", "**base** (95%)", "goal", *BASELINES.values(), "others, as published"], rows) + (
+        f"\n\nPyRIT and RTP-LX are cross-fitted, for base and for the baselines: MAE, on a scale of 0 to 1, and alpha "
+        f"are means over the {macro['base']['files']} files with published judges, Spearman is over "
+        f"{_words(rtp_lx['headline'])}. Elsewhere, and zero-shot, the baselines are fitted on base's own records. The "
+        f"answers of Do-Not-Answer are of groups that no fit saw. Sources of published figures: the model card. "
         f"{_source(report)}"
     )
 
@@ -100,57 +107,155 @@ def harmbench() -> str:
     """Every judge on the 602 rows, best first."""
     report = results.read(BASE / "report.json")
     judged = report["harmbench"]
-    systems = {"**base**": judged["base"], "base, given the prompt": judged["base_with_prompt"], **judged["peers"]}
-    systems["TF-IDF + LR, fitted on base's records"] = systems.pop("tfidf_lr")
-    systems["everything flagged"] = systems.pop("all_flagged")
+    systems = {NAMES.get(name, name): one for name, one in {**judged["systems"], **judged["judges"]}.items()}
+    for name, value in published("harmbench", "f1").items():
+        systems[f"{name}, not row by row"] = {"f1": {"value": value}}
     order = sorted(systems, key=lambda name: -systems[name]["f1"]["value"])
     rows = [[name, _interval(systems[name]["f1"]), _interval(systems[name].get("auroc"))] for name in order]
     return (
         table(["judge", "F1", "AUROC"], rows)
-        + f"\n\n{judged['rows']} rows, {judged['harmful']} harmful. {_source(report)}"
+        + f"\n\n{judged['rows']} rows, {judged['harmful']} harmful. Not row by row: {_cited('harmbench')}. "
+        + _source(report)
+    )
+
+
+def openai_mod() -> str:
+    """Any category, then each."""
+    report = results.read(BASE / "report.json")
+    judged = report["openai_mod"]
+    systems = {NAMES[name]: one for name, one in judged["systems"].items()}
+    for measure in ("auprc", "f1"):
+        for name, value in published("openai_mod", measure).items():
+            systems.setdefault(f"{name}, as published", {})[measure] = {"value": value}
+    rows = [
+        [name, *(_interval(one.get(measure)) for measure in ("auprc", "auroc", "f1"))] for name, one in systems.items()
+    ]
+    columns = ("base", "base_own_domain", *BASELINES)
+    categories = [
+        [name, one["rows"], one["harmful"], *(_value(one["systems"].get(system)) for system in columns)]
+        for name, one in judged["categories"].items()
+    ]
+    return (
+        table(["any category", "AUPRC", "AUROC", "F1"], rows)
+        + "\n\n"
+        + table(["AUROC, category", "rows", "harmful", *(NAMES[column] for column in columns)], categories)
+        + f"\n\n{judged['rows']} texts, {judged['harmful']} harmful. As published: {_cited('openai_mod')}. "
+        + _source(report)
     )
 
 
 def pyrit() -> str:
     """Every file, and whose figures it has."""
     report = results.read(BASE / "report.json")
-    systems = {
-        "base": "base_crossfitted",
-        "base, own domain": "base_crossfitted_own_domain",
-        "base, given the prompt": "base_crossfitted_with_prompt",
-        "base, zero-shot": "base_zero_shot",
-        "TF-IDF + LR": "tfidf_lr",
-        "length": "length_only",
-        "constant": "constant",
-        "GPT-4o": "gpt_4o",
-        "Azure": "azure",
-    }
     parts = []
-    for metric in ("mae", "alpha", "auroc"):
-        head = [f"{metric.upper() if metric != 'alpha' else 'alpha'}, file", "domain", "rows", *systems]
-        files = report["pyrit"]["files"]
+    for metric, title in (("mae", "MAE"), ("alpha", "alpha"), ("auroc", "AUROC")):
+        systems = {name: title for name, title in NAMES.items() if metric in report["pyrit"]["macro"].get(name, {})}
+        if metric == "auroc":  # judges publish none
+            systems = {name: NAMES[name] for name in report["pyrit"]["auroc_2"]}
         rows = [
-            [
-                name,
-                one["domain"],
-                one["rows"],
-                *(_number(one.get(system, {}).get(metric)) for system in systems.values()),
-            ]
-            for name, one in files.items()
+            [name, one["domain"], one["rows"], *(_number(one.get(system, {}).get(metric)) for system in systems)]
+            for name, one in report["pyrit"]["files"].items()
         ]
-        parts.append(table(head, rows))
+        parts.append(table([f"{title}, file", "domain", "rows", *systems.values()], rows))
     return "\n\n".join(parts) + f"\n\nAUROC is of level >= 2. {_source(report)}"
+
+
+def pyrit_pooled() -> str:
+    """What the files share: means, rank, pairs, calibration."""
+    report = results.read(BASE / "report.json")
+    found = report["pyrit"]
+    near, far = (found["matched_pairs"][apart] for apart in ("1", "2"))
+    rows = [
+        [
+            NAMES[name],
+            *(_interval(found["macro"][name][measure]) for measure in ("mae", "alpha")),
+            _interval(auroc),
+            *(_interval(pairs["systems"][name]) for pairs in (near, far)),
+        ]
+        for name, auroc in found["auroc_2"].items()
+    ]
+    head = ["", "MAE", "alpha", "AUROC, level >= 2", f"{near['pairs']} pairs", f"{far['pairs']} pairs 2 levels apart"]
+    errors = [
+        [NAMES[name], *(_number(one[key]) for key in ("classwise_ece", "null_floor", "excess", "rps"))]
+        for name, one in found["calibration"].items()
+    ]
+    return (
+        table(head, rows)
+        + "\n\n"
+        + table(["overall", "classwise ECE", "null floor", "difference", "RPS"], errors)
+        + f"\n\n{found['rows']} answers. {_source(report)}"
+    )
 
 
 def rtp_lx() -> str:
     """Rank correlation by domain."""
     report = results.read(BASE / "report.json")
-    found = report["rtp_lx"]["spearman_crossfitted"]
-    rows = [[domain, _number(value)] for domain, value in found.items()]
+    found = report["rtp_lx"]
+    rows = [
+        [domain if domain != "headline" else f"mean of {_words(found['headline'])}"]
+        + [_interval(one[domain]) for one in found["spearman"].values()]
+        for domain in found["spearman"]["base"]
+    ]
     return (
-        table(["domain", "Spearman"], rows)
-        + f"\n\n{report['rtp_lx']['rows']} completions, cross-fitted by prompt. {_source(report)}"
+        table(["domain", *(NAMES[name] for name in found["spearman"])], rows)
+        + f"\n\n{found['rows']} completions, cross-fitted by prompt. {_source(report)}"
     )
+
+
+def harmless() -> str:
+    """What people found harmless, and who flags it."""
+    report = results.read(BASE / "report.json")
+    parts = {
+        "XSTest, answers to safe prompts": report["xstest"]["safe_prompts_answered"],
+        "XSTest, refusals": report["xstest"]["refusals"],
+        "Do-Not-Answer, refusals": report["held_out"]["do_not_answer_refusals"],
+        "Do-Not-Answer, all harmless answers": report["held_out"]["do_not_answer_harmless"],
+        "HaluEval, ordinary answers": report["held_out"]["halueval"],
+    }
+    peers = [name for name in BASELINES if name != "constant"]
+    rows = [
+        [
+            name,
+            one["rows"],
+            _interval(one["level_0"]),
+            _interval(one["flagged"]["base"]),
+            *(_value(one["flagged"][peer]) for peer in peers),
+        ]
+        for name, one in parts.items()
+    ]
+    head = ["", "rows", "base, at level 0", "base, flagged", *(f"{BASELINES[peer]}, flagged" for peer in peers)]
+    return table(head, rows) + f"\n\nShares of the rows. {_source(report)}"
+
+
+def others() -> str:
+    """HateCheck, DICES and HH-RLHF, one line a system."""
+    report = results.read(BASE / "report.json")
+    hate, dices, pairs = report["hatecheck"], report["dices"], report["hh_rlhf"]
+    rows = [
+        [
+            NAMES[name],
+            _interval(one["auroc"]),
+            _interval(one["f1"]),
+            _interval(dices["spearman"].get(name)),
+            _interval(pairs["ordered"].get(name)),
+        ]
+        for name, one in hate["systems"].items()
+    ]
+    head = ["", f"HateCheck, AUROC ({hate['rows']} posts)", "HateCheck, F1"]
+    head += [f"DICES, Spearman ({dices['rows']} replies)", f"HH-RLHF, in order ({pairs['pairs']} pairs)"]
+    return table(head, rows) + f"\n\n{_source(report)}"
+
+
+def hatecheck() -> str:
+    """Where the hate domain is misled."""
+    report = results.read(BASE / "report.json")
+    kinds = report["hatecheck"]["functionalities"]
+    order = sorted(kinds, key=lambda kind: kinds[kind]["accuracy"])
+    rows = [
+        [kind, "yes" if kinds[kind]["hateful"] else "no", kinds[kind]["rows"], _number(kinds[kind]["accuracy"])]
+        for kind in order
+    ]
+    return table(["kind of post", "hateful", "rows", "right"], rows) + f"\n\n{_source(report)}"
 
 
 def example() -> str:
@@ -259,16 +364,51 @@ def _times(ratio: dict[str, float]) -> str:
     return f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def published(of: str, measure: str) -> dict[str, float]:
+    """What others publish of a set, system by system."""
+    tables = [one for one in _published() if one["set"] == of and one["measure"] == measure]
+    return {name: value for one in tables for name, value in one["systems"].items()}
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}%"
+def _published() -> list[dict[str, Any]]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    tables: list[dict[str, Any]] = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))["table"]
+    return tables
 
 
-def _interval(found: dict[str, Any] | None) -> str | None:
-    return None if found is None else f"{found['value']:.3f} ({found['interval'][0]:.3f} to {found['interval'][1]:.3f})"
+def _cited(of: str) -> str:
+    return "; ".join(dict.fromkeys(f"{one['source']} ({_named(one)})" for one in _published() if one["set"] == of))
+
+
+def _named(one: dict[str, Any]) -> str:
+    return {"f1": "F1", "auprc": "AUPRC"}[one["measure"]]
+
+
+def _listed(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {_number(values[name])}" for name in sorted(values, key=lambda name: -values[name]))
+
+
+def _words(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"
+
+
+def _value(found: dict[str, Any] | None) -> str | None:
+    return None if found is None else _number(found["value"])
+
+
+def _interval(found: dict[str, Any] | None, bold: bool = False) -> str | None:
+    """A figure and its interval; those of others have none."""
+    if found is None:
+        return None
+    value = f"**{_value(found)}**" if bold else _value(found)
+    return f"{value} ({found['interval'][0]:.3f} to {found['interval'][1]:.3f})" if "interval" in found else value
 
 
 def _source(report: dict[str, Any]) -> str:
@@ -279,8 +419,13 @@ def _source(report: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "quality": quality,
     "harmbench": harmbench,
+    "openai_mod": openai_mod,
     "pyrit": pyrit,
+    "pyrit_pooled": pyrit_pooled,
     "rtp_lx": rtp_lx,
+    "harmless": harmless,
+    "others": others,
+    "hatecheck": hatecheck,
     "example": example,
     "sources": sources,
     "data": data,

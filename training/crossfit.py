@@ -32,6 +32,11 @@ def fold_of(group: str) -> int:
     return int(share(group) * FOLDS)
 
 
+def held_out(group: str) -> bool:
+    """Whether no encoder and no head sees this group of a training source; calibration and the threshold may."""
+    return share("held out/" + group) < 0.1
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Everything a fit needs; row i of each is record i."""

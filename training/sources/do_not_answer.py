@@ -1,8 +1,8 @@
 """Do-Not-Answer: answers of 6 models to 939 questions that a model should not follow.
 
 https://github.com/Libr-AI/do-not-answer (Wang et al. 2024), read from the mirror in the manifest. Humans judged each
-answer harmful, [1, 4] in the domain of the question's type of harm, or harmless, 0. The action taken, 0 to 5, is not
-used. Group: the question.
+answer harmful, [1, 4] in the domain of the question's type of harm, or harmless, 0. The action taken, 0 (refuses) to 5,
+is not used; `rows` gives it. Group: the question.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ DOMAIN: dict[str, str | None] = {
 
 def records(root: Path) -> Iterator[Record]:
     """Stream the answers below `root`."""
-    return unique(_all(root))
+    return unique(record for record, _ in rows(root))
 
 
-def _all(root: Path) -> Iterator[Record]:
+def rows(root: Path) -> Iterator[tuple[Record, int]]:
+    """Each answer with the action that people saw in it, 0 where it refuses."""
     for path in files(DATASET, root).values():
         for row in read_csv(path):
             for model in MODELS:
-                yield Record(
+                record = Record(
                     id=f"{DATASET}/{row['id']}/{model}",
                     output=row[f"{model}_response"],
                     labels=unsafe(DOMAIN[row["types_of_harm"]]) if int(row[f"{model}_harmful"]) else safe(),
@@ -51,3 +52,4 @@ def _all(root: Path) -> Iterator[Record]:
                     source=DATASET,
                     prompt=row["question"],
                 )
+                yield record, int(row[f"{model}_action"])

@@ -1,0 +1,154 @@
+"""The tables say what the report says."""
+
+import json
+
+import pytest
+
+from benchmarks import tables
+
+SOURCE = "`python -m benchmarks.quality`, 2026-01-01, severity_clf 0.1.0."
+SYSTEMS = ("base", *tables.BASELINES)
+
+
+def figure(value):
+    return {"value": value, "interval": [value - 0.05, value + 0.05]}
+
+
+def each(value, names=SYSTEMS):
+    """A figure of every system, a bit lower from one to the next."""
+    return {name: figure(value - place / 100) for place, name in enumerate(names)}
+
+
+def several(measures, names=SYSTEMS):
+    return {name: {key: each(value, names)[name] for key, value in measures.items()} for name in names}
+
+
+@pytest.fixture
+def report(tmp_path, monkeypatch):
+    """A report of the shape that `quality.py` writes, with made-up figures, in place of the shipped bundle's."""
+    binary = several({"auroc": 0.8, "f1": 0.7})
+    judges = {judge: {"f1": figure(0.6)} for judge in ("gpt-4-1106-preview", "GPTFuzz", "llama_guard")}
+    agreement = several({"mae": 0.2, "alpha": 0.6})
+    published = {"mae": {"value": 0.25}, "alpha": {"value": 0.65}}
+    part = {"rows": 10, "flagged": each(0.1), "level_0": figure(0.9)}
+    content = {
+        "stamp": {
+            "command": "python -m benchmarks.quality",
+            "date": "2026-01-01T00:00:00",
+            "versions": {"severity_clf": "0.1.0"},
+        },
+        "harmbench": {
+            "rows": 602,
+            "harmful": 273,
+            "systems": binary | {"base_with_prompt": binary["base"]},
+            "judges": judges,
+        },
+        "openai_mod": {
+            "rows": 1679,
+            "harmful": 521,
+            "systems": several({"auprc": 0.75, "auroc": 0.8, "f1": 0.7}, (*SYSTEMS, "base_own_domain")),
+            "categories": {"hate": {"rows": 9, "harmful": 4, "systems": each(0.9, (*SYSTEMS, "base_own_domain"))}},
+        },
+        "xstest": {"safe_prompts_answered": part, "refusals": part},
+        "held_out": {"do_not_answer_refusals": part, "do_not_answer_harmless": part, "halueval": part},
+        "hatecheck": {
+            "rows": 3728,
+            "hateful": 2563,
+            "systems": binary,
+            "functionalities": {
+                "slur_h": {"rows": 144, "hateful": True, "accuracy": 0.75},
+                "counter_quote_nh": {"rows": 173, "hateful": False, "accuracy": 0.25},
+            },
+        },
+        "dices": {"rows": 990, "spearman": each(0.3) | {"constant": None}},
+        "hh_rlhf": {"pairs": 2308, "ordered": each(0.6)},
+        "pyrit": {
+            "rows": 990,
+            "folds": 5,
+            "macro": {name: {"files": 8, **one} for name, one in agreement.items()}
+            | {"gpt_4o": {"files": 8, **published}, "azure": {"files": 4, **published}},
+            "auroc_2": each(0.86),
+            "zero_shot_auroc_0_against_2": each(0.84),
+            "matched_pairs": {apart: {"pairs": 4089, "systems": each(0.77)} for apart in ("1", "2")},
+            "calibration": {"base": {"classwise_ece": 0.07, "null_floor": 0.04, "excess": 0.03, "rps": 0.1}},
+            "files": {
+                "violence": {
+                    "rows": 96,
+                    "domain": "violence",
+                    "base": {"mae": 0.172, "alpha": 0.753, "auroc": None},
+                    "gpt_4o": {"mae": 0.177, "alpha": 0.844},
+                }
+            },
+        },
+        "rtp_lx": {
+            "rows": 850,
+            "headline": ["violence", "sexual", "hate"],
+            "spearman": several({"headline": 0.7, "hate": 0.6}, ("base", "tfidf")),
+        },
+    }
+    (tmp_path / "report.json").write_text(json.dumps(content), encoding="utf-8")
+    monkeypatch.setattr(tables, "BASE", tmp_path)
+    return content
+
+
+def cells(text):
+    """The cells of each line of a Markdown table, without its rule."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|") and "---" not in line
+    ]
+
+
+FROM_REPORT = [
+    name for name in tables.TABLES if name not in ("example", "sources", "speed")
+]  # those read other files as well
+
+
+@pytest.mark.parametrize("name", FROM_REPORT)
+def test_every_table_is_rectangular_and_says_where_it_is_from(report, name):
+    """A row with a cell too few shifts every figure after it under another head."""
+    text = tables.TABLES[name]()
+    for block in text.split("\n\n"):
+        assert len({len(row) for row in cells(block)}) <= 1
+    assert text.endswith(SOURCE)
+    assert "None" not in text
+
+
+def test_the_headline_shows_base_its_goal_the_baselines_and_what_others_publish(report):
+    """What is judged, and against whom, in one line."""
+    lines = {row[0]: row[1:] for row in cells(tables.quality())}
+    assert lines["PyRIT severity, MAE"] == [
+        "**0.200** (0.150 to 0.250)", "<= .165", "0.190", "0.180", "0.170", "0.160",
+        "GPT-4o 0.250, Azure 0.250 on 4 of the files",
+    ]  # fmt: skip
+    assert lines["HarmBench, F1"][-1] == "GuardReasoner 1B 0.848, GPT-4 (1106) 0.600, GPTFuzz 0.600, Llama Guard 0.600"
+    assert lines["PyRIT, classwise ECE less its null floor"][:3] == ["**0.030**", "<= .02", "-"]
+
+
+def test_judges_stand_in_the_order_of_their_figure(report):
+    """Others' published figures among them, without an interval they do not have."""
+    rows = cells(tables.harmbench())[1:]
+    values = [float(row[1].split()[0]) for row in rows]
+    assert values == sorted(values, reverse=True)
+    assert ["GuardReasoner 1B, not row by row", "0.848", "-"] in rows
+
+
+def test_the_worst_kind_of_post_comes_first(report):
+    """That is what a reader looks for."""
+    assert [row[0] for row in cells(tables.hatecheck())] == ["kind of post", "counter_quote_nh", "slur_h"]
+
+
+def test_a_figure_that_is_not_defined_is_a_dash(report):
+    """The rank correlation of a constant is not 0."""
+    constant = next(row for row in cells(tables.others()) if row[0] == "a constant")
+    assert constant[3] == "-"
+
+
+def test_every_published_figure_names_its_source():
+    """None comes from memory."""
+    for one in tables._published():
+        assert one["source"].startswith("arXiv ")
+        assert one["set"] in ("harmbench", "openai_mod")
+        assert one["measure"] in ("f1", "auprc")
+        assert all(0 < value < 1 for value in one["systems"].values())
