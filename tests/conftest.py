@@ -43,7 +43,8 @@ WORDS = [
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
 CONFIG = {
     "model_type": "bert", "hidden_act": "gelu", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "max_position_embeddings": 64, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+    "vocab_size": len(VOCABULARY), "num_attention_heads": 4, "max_position_embeddings": 64, "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
 }  # fmt: skip
 TAXONOMY = Taxonomy(
     tuple(Level(name, name) for name in ("none", "low", "high")),

@@ -1,4 +1,4 @@
-"""Tune the whole encoder together with the n-gram table and all heads, on interval labels. Needs torch: extra `finetune`.
+"""Tune the whole encoder together with the n-gram table and all heads, on interval labels. Needs the extra `finetune`.
 
 The model is the graph's, in torch: the same windows from the same tokenizer, the same n-gram buckets, the same three
 questions (see `heads`), the worst window of each text at every level. What comes out is a sentence-transformers
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ from torch import nn
 from torch.nn import functional
 
 from severity_clf.bundle import read_bundle, write_bundle
-from severity_clf.fit.export import export_encoder
+from severity_clf.fit.export import OVERLAP_TOKENS, WINDOW_TOKENS, export_encoder
 from severity_clf.fit.graph import BUCKETS, gram_buckets
 from severity_clf.fit.heads import NEVER, Heads
 from severity_clf.model import SeverityModel
@@ -67,6 +66,10 @@ class Batch:
     grams: torch.Tensor
     text: torch.Tensor
     rows: torch.Tensor
+
+    def to(self, device: str) -> Batch:
+        """The batch on a device."""
+        return Batch(*(getattr(self, name).to(device) for name in Batch.__slots__))
 
 
 class Net(nn.Module):
@@ -134,10 +137,11 @@ def loss_of(exceed: torch.Tensor, relevance: torch.Tensor, labels: torch.Tensor,
     # Where the whole output is harmless every domain is, and saying so once more for each adds nothing.
     told = known[:, 1:] * (labels[:, :1, 1] > 0)
     by_domain = (nats[:, 1:] * told).sum(dim=1) / told.sum(dim=1).clamp(min=1)
-    filed = labels[:, 1:, 0] > 0
-    some = filed.any(dim=1)
-    chosen = relevance.masked_fill(~filed & some[:, None], -torch.inf).logsumexp(dim=1)
-    total = nats[:, 0] * known[:, 0] + by_domain + (relevance.logsumexp(dim=1) - chosen)
+    total = nats[:, 0] * known[:, 0] + by_domain
+    if relevance.shape[1]:
+        filed = labels[:, 1:, 0] > 0
+        chosen = relevance.masked_fill(~filed & filed.any(dim=1, keepdim=True), -torch.inf)
+        total = total + relevance.logsumexp(dim=1) - chosen.logsumexp(dim=1)
     return (weights * total).sum() / weights.sum()
 
 
@@ -187,7 +191,7 @@ def _batch(rows: list[int], texts: list[list[tuple[list[int], npt.NDArray[np.int
     return Batch(*(torch.from_numpy(array) for array in (ids, mask, grams, text, np.array(rows))))
 
 
-def hidden(batch: Batch, mask: int, special: torch.Tensor) -> Batch:
+def masked(batch: Batch, mask: int, special: torch.Tensor) -> Batch:
     """The batch with a share DROP of its words masked and of its n-grams left out."""
     word = ~torch.isin(batch.ids, special)
     ids = batch.ids.masked_fill(word & (torch.rand(batch.ids.shape) < DROP).to(word.device), mask)
@@ -228,6 +232,8 @@ def finetune(
     rates: Mapping[str, float] = RATES,
     offsets: Collection[str] = (),
     layers: Sequence[int] | None = None,
+    window: int = WINDOW_TOKENS,
+    overlap: int = OVERLAP_TOKENS,
     prompt_tokens: int = 64,
     checkpoint_minutes: float = 5.0,
     seed: int = 0,
@@ -246,6 +252,7 @@ def finetune(
         rates: peak learning rates of the encoder, the heads and the n-gram table.
         offsets: the sources whose strictness is told apart; it takes labels of both kinds to tell.
         layers: which of the encoder's layers to keep; None keeps all.
+        window, overlap: as `export_encoder`.
         prompt_tokens: of a prompt, so many of its last tokens are read.
         checkpoint_minutes: between two checkpoints.
         seed: of everything left to chance.
@@ -255,7 +262,6 @@ def finetune(
         FileExistsError: `out` holds a finished run.
     """
     from tqdm.auto import tqdm
-    from transformers import AutoModel
 
     if not records:
         raise ValueError("no records to tune the encoder on")
@@ -266,14 +272,11 @@ def finetune(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     work = out.with_name(f".{out.name}.work")
     shutil.copytree(encoder, work / "encoder", dirs_exist_ok=True)
-    _write_encoder_bundle(work, taxonomy, prompt_tokens)
+    card = {"name": "encoder", "version": "0", "taxonomy": taxonomy.to_dict(), "thresholds": {"overall": 1.0}}
+    exported = export_encoder(work / "encoder", window=window, overlap=overlap)
+    write_bundle(work / "bundle", *exported, {**card, "prompt_tokens": prompt_tokens})
     corpus = Corpus(SeverityModel(work / "bundle"), onnx.load(read_bundle(work / "bundle").graph), records)
-    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # see DROP
-    bert = AutoModel.from_pretrained(encoder, add_pooling_layer=False, **still)
-    if layers is not None:
-        bert.encoder.layer = nn.ModuleList([bert.encoder.layer[layer] for layer in layers])
-        bert.config.num_hidden_layers = len(layers)
-    bert.embeddings.word_embeddings.requires_grad_(False)
+    bert = _bert(encoder, layers)
     names = ["", *sorted(offsets)]
     source = torch.tensor([names.index(record.source) if record.source in offsets else 0 for record in records])
     weight = torch.tensor([record.weight for record in records], dtype=torch.float32)
@@ -283,19 +286,9 @@ def finetune(
     if (encoder / HEADS).exists():
         _take_up(net, encoder / HEADS)
     net.to(device).train()
-    groups = [
-        {"params": [p for p in bert.parameters() if p.requires_grad], "lr": rates["encoder"], "weight_decay": 0.01},
-        {"params": [net.weight, net.first, net.steps, net.offset], "lr": rates["heads"], "weight_decay": 0.0},
-        {"params": [net.table], "lr": rates["table"], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = _optimizer(net, rates)
     total = epochs * math.ceil(sum(bool(windows) for windows in corpus.bare) / batch)
-
-    def rate(step: int) -> float:
-        rise = max(1, int(WARM_UP * total))
-        return min((step + 1) / rise, max(0.0, (total - step) / max(1, total - rise)))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
     done = _resume(work / CHECKPOINT, net, optimizer, schedule, total)
     saved, mean, step = time.monotonic(), 0.0, 0
     with tqdm(total=total, initial=done, desc="tuning", unit="step", mininterval=1.0) as bar:
@@ -304,8 +297,7 @@ def finetune(
                 step += 1
                 if step <= done:
                     continue
-                part = Batch(*(getattr(rows, name).to(device) for name in Batch.__slots__))
-                part = hidden(part, vocabulary["[MASK]"], special)
+                part = masked(rows.to(device), vocabulary["[MASK]"], special)
                 offset = functional.embedding(source[rows.rows].to(device), net.offset, padding_idx=0)
                 exceed, relevance = forward(net, part, offset)
                 loss = loss_of(exceed, relevance, labels[rows.rows].to(device), weight[rows.rows].to(device))
@@ -323,9 +315,35 @@ def finetune(
     _finish(net.cpu(), work, out)
 
 
-def _write_encoder_bundle(work: Path, taxonomy: Taxonomy, prompt_tokens: int) -> None:
-    card = {"name": "encoder", "version": "0", "taxonomy": taxonomy.to_dict(), "thresholds": {"overall": 1.0}}
-    write_bundle(work / "bundle", *export_encoder(work / "encoder"), {**card, "prompt_tokens": prompt_tokens})
+def _bert(encoder: Path, layers: Sequence[int] | None) -> Any:
+    """The encoder in torch, its word embeddings frozen."""
+    from transformers import AutoModel
+
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # see DROP
+    bert = AutoModel.from_pretrained(encoder, add_pooling_layer=False, **still)
+    if layers is not None:
+        bert.encoder.layer = nn.ModuleList([bert.encoder.layer[layer] for layer in layers])
+        bert.config.num_hidden_layers = len(layers)
+    bert.embeddings.word_embeddings.requires_grad_(False)
+    return bert
+
+
+def _optimizer(net: Net, rates: Mapping[str, float]) -> torch.optim.Optimizer:
+    tuned = [parameter for parameter in net.encoder.parameters() if parameter.requires_grad]
+    heads = [net.weight, net.first, net.steps, net.offset]
+    return torch.optim.AdamW(
+        [
+            {"params": tuned, "lr": rates["encoder"], "weight_decay": 0.01},
+            {"params": heads, "lr": rates["heads"], "weight_decay": 0.0},
+            {"params": [net.table], "lr": rates["table"], "weight_decay": 0.0},
+        ]
+    )
+
+
+def _rate(step: int, total: int) -> float:
+    """Share of the peak learning rate: linear up, then linear down to 0."""
+    rise = max(1, int(WARM_UP * total))
+    return min((step + 1) / rise, max(0.0, (total - step) / max(1, total - rise)))
 
 
 def _take_up(net: Net, path: Path) -> None:
@@ -344,7 +362,7 @@ def _save(path: Path, net: Net, optimizer: Any, schedule: Any, step: int, total:
     state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
     fresh = path.with_suffix(".new")
     torch.save({**state, "torch": torch.get_rng_state(), "step": step, "total": total}, fresh)
-    os.replace(fresh, path)
+    fresh.replace(path)
 
 
 def _resume(path: Path, net: Net, optimizer: Any, schedule: Any, total: int) -> int:

@@ -1,0 +1,130 @@
+"""What is tuned in torch is what the graph computes."""
+
+import numpy as np
+import pytest
+from conftest import CONFIG, TAXONOMY, VOCABULARY
+
+torch = pytest.importorskip("torch", reason="the extra `finetune` is not installed")
+pytest.importorskip("transformers", reason="the extra `finetune` is not installed")
+
+from severity_clf.bundle import write_bundle  # noqa: E402
+from severity_clf.fit import finetune as module  # noqa: E402
+from severity_clf.fit.export import window_tokenizer  # noqa: E402
+from severity_clf.fit.finetune import Corpus, Net, finetune, forward, loss_of, tuned_heads  # noqa: E402
+from severity_clf.fit.graph import encoder_graph, with_heads  # noqa: E402
+from severity_clf.fit.heads import Heads, interval_loss  # noqa: E402
+from severity_clf.model import SeverityModel  # noqa: E402
+from severity_clf.records import Record  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("default")  # torch and transformers have their own
+SMALL = {"window": 16, "overlap": 6, "prompt_tokens": 4}
+CARD = {
+    "name": "tiny",
+    "version": "1",
+    "taxonomy": TAXONOMY.to_dict(),
+    "thresholds": {"overall": 1.0},
+    "prompt_tokens": 4,
+}
+TEXTS = ["the cat sat on a mat and it was good", "how to make tea", "rain " * 40, "the dog ran far and it was worse"]
+
+
+def records(n=48):
+    """Texts that say how bad they are."""
+    word = ("good", "bad", "worse")
+    return [
+        Record(str(row), f"the dog was {word[row % 3]} on a day", {"overall": (row % 3, row % 3)}, str(row), "made")
+        for row in range(n)
+    ]
+
+
+def net_of(encoder_dir):
+    net = Net(module._bert(encoder_dir, None), len(TAXONOMY.domains), TAXONOMY.top, 1, VOCABULARY.index("[SEP]"))
+    torch.manual_seed(1)
+    for parameter in (net.weight, net.table, net.first):
+        parameter.data = torch.randn_like(parameter)
+    return net.eval()
+
+
+def test_the_tuned_net_gives_the_probabilities_of_the_graph(encoder_dir, tmp_path, monkeypatch):
+    """Another pooling, another hash or another worst window in training would be a model that never ships."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # float32, as the graph that is compared
+    net = net_of(encoder_dir)
+    table = net.table.detach().numpy()[:-1]
+    heads = Heads.rounded(net.weight.detach().numpy(), table, net.thresholds().detach().numpy())
+    net.table.data[:-1] = torch.from_numpy(heads.table * heads.scale)
+    encoder = encoder_graph(encoder_dir, int8=False)
+    graph = with_heads(encoder, heads).SerializeToString()
+    write_bundle(tmp_path / "float", graph, window_tokenizer(encoder_dir, 16, 6), CARD)
+    model = SeverityModel(tmp_path / "float", threads=1)
+    rows = [Record(str(row), text, {}, "g", "", "how to") for row, text in enumerate(TEXTS)]
+    corpus = Corpus(model, encoder, rows)
+    for prompts in (None, ["how to"] * len(rows)):
+        (batch,) = corpus.batches(len(rows), 99, float(prompts is not None), np.random.default_rng(0))
+        exceed, _ = forward(net, batch, torch.zeros(len(rows), 2))
+        wanted = model.score(TEXTS, prompts).exceed[batch.rows.numpy()]
+        np.testing.assert_allclose(exceed.detach().numpy(), wanted, atol=2e-5)
+
+
+def test_the_loss_of_an_overall_label_is_that_of_the_heads():
+    """One likelihood, wherever it is maximised."""
+    latent, threshold = np.array([-1.0, 0.3, 2.0]), np.array([-0.5, 1.0])
+    labels = np.array([[0, 0], [1, 2], [1, 1]])
+    exceed = torch.from_numpy(1 / (1 + np.exp(threshold - latent[:, None])))[:, None]
+    found = loss_of(exceed, torch.zeros(3, 0), torch.from_numpy(labels)[:, None], torch.ones(3))
+    assert found.item() == pytest.approx(interval_loss(latent, threshold, *labels.T)[0].mean(), abs=1e-5)
+
+
+def test_tuning_learns_and_leaves_a_directory_to_export(encoder_dir, tmp_path):
+    """The worst texts end above the best, in the heads that ship."""
+    finetune(
+        encoder_dir,
+        records(),
+        TAXONOMY,
+        tmp_path / "tuned",
+        epochs=30,
+        rates=dict.fromkeys(module.RATES, 1e-2),
+        **SMALL,
+    )
+    graph = with_heads(encoder_graph(tmp_path / "tuned"), tuned_heads(tmp_path / "tuned")).SerializeToString()
+    write_bundle(tmp_path / "bundle", graph, window_tokenizer(tmp_path / "tuned", 16, 6), CARD)
+    overall = SeverityModel(tmp_path / "bundle").score([record.output for record in records(3)]).overall
+    assert overall[0] < overall[1] < overall[2]
+    assert not list(tmp_path.glob(".*"))  # no checkpoint is left behind
+    with pytest.raises(FileExistsError, match="finished run"):
+        finetune(encoder_dir, records(), TAXONOMY, tmp_path / "tuned", **SMALL)
+
+
+def test_a_run_that_was_cut_off_ends_as_one_that_was_not(encoder_dir, tmp_path, monkeypatch):
+    """A machine that is taken away costs the minutes since the last checkpoint, and nothing else."""
+    options = {"epochs": 2, "batch": 8, "checkpoint_minutes": 0.0, **SMALL}
+    finetune(encoder_dir, records(), TAXONOMY, tmp_path / "whole", **options)
+    steps, save = [], module._save
+
+    def save_thrice(*arguments):
+        save(*arguments)
+        steps.append(arguments)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_save", save_thrice)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(encoder_dir, records(), TAXONOMY, tmp_path / "cut", **options)
+    assert not (tmp_path / "cut").exists()
+    monkeypatch.setattr(module, "_save", save)
+    finetune(encoder_dir, records(), TAXONOMY, tmp_path / "cut", **options)
+    one, other = (tuned_heads(tmp_path / name) for name in ("whole", "cut"))
+    np.testing.assert_allclose(one.weight, other.weight, atol=1e-6)
+    np.testing.assert_array_equal(one.table, other.table)
+
+
+def test_layers_can_be_left_out(encoder_dir, tmp_path):
+    """Half the depth is twice the speed."""
+    finetune(encoder_dir, records(8), TAXONOMY, tmp_path / "tuned", epochs=1, layers=[1], **SMALL)
+    assert CONFIG["num_hidden_layers"] == 2
+    names = {node.name for node in encoder_graph(tmp_path / "tuned").graph.node}
+    assert "layer0/qkv" in names and "layer1/qkv" not in names
+
+
+def test_no_records_is_an_error(encoder_dir, tmp_path):
+    with pytest.raises(ValueError, match="no records"):
+        finetune(encoder_dir, [], TAXONOMY, tmp_path / "tuned", **SMALL)
