@@ -101,7 +101,7 @@ def cells(text):
 
 
 FROM_REPORT = [
-    name for name in tables.TABLES if name not in ("example", "sources", "speed")
+    name for name in tables.TABLES if name not in ("data", "example", "shared", "sources", "speed")
 ]  # those read other files as well
 
 
