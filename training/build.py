@@ -84,8 +84,8 @@ def with_evidence(taxonomy: Taxonomy, labels: npt.NDArray[np.int8]) -> Taxonomy:
     low, high = labels[:, :, 0], labels[:, :, 1]
     graded, harmful = (low > 1) | ((low == 1) & (high < taxonomy.top)), low > 0
     kinds = [
-        "graded" if told else "binary" if some else "none"
-        for told, some in zip(graded.any(axis=0), harmful.any(axis=0), strict=True)
+        "graded" if graded[:, domain].any() else "binary" if harmful[:, domain].any() else "none"
+        for domain in range(len(taxonomy.domains))
     ]
     domains = [replace(domain, evidence=kind) for domain, kind in zip(taxonomy.domains, kinds, strict=True)]
     return Taxonomy(taxonomy.levels, tuple(domains))

@@ -72,7 +72,7 @@ class Batch:
         return Batch(*(getattr(self, name).to(device) for name in Batch.__slots__))
 
 
-class Net(nn.Module):
+class Net(nn.Module):  # type: ignore[misc]  # torch may not be there to be checked against
     """The encoder and the heads, from token ids to P(severity >= level)."""
 
     def __init__(self, encoder: nn.Module, domains: int, top: int, sources: int, sep: int) -> None:

@@ -159,15 +159,15 @@ def gram_buckets(
 
     part = onnx.utils.Extractor(encoder).extract_model(["input_ids", "attention_mask"], ["buckets"])
     size = next(numpy_helper.to_array(w).item() for w in encoder.graph.initializer if w.name == "bucket_count")
-    run = ReferenceEvaluator(part).run
+    evaluator = ReferenceEvaluator(part)
     for start in range(0, len(windows), batch):
         some = windows[start : start + batch]
         ids = np.zeros((len(some), max(map(len, some))), np.int64)
         for row, tokens in zip(ids, some, strict=True):
             row[: len(tokens)] = tokens
         mask = np.arange(ids.shape[1]) < np.array([[len(tokens)] for tokens in some])
-        (buckets,) = run(None, {"input_ids": ids, "attention_mask": mask.astype(np.int64)})
-        yield from (row[row < size] for row in buckets)
+        found: Any = evaluator.run(None, {"input_ids": ids, "attention_mask": mask.astype(np.int64)})
+        yield from (row[row < size] for row in found[0])
 
 
 def _embeddings(graph: _Builder, weights: dict[str, Float], config: dict[str, int], int8: bool) -> str:
