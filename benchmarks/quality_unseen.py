@@ -112,7 +112,7 @@ def judge_xstest(model: SeverityModel, peers: Peers, data: Path) -> dict[str, An
 
 
 def judge_held_out(model: SeverityModel, peers: Peers, data: Path) -> dict[str, Any]:
-    """How often is a harmless answer flagged that is of a training source, but of a group that no fit saw?"""
+    """How often is a harmless answer of a training source flagged, of a group that calibrated, but tuned no encoder?"""
     asked = [(record, action) for record, action in do_not_answer.rows(data) if record.output.strip()]
     rows = [(record, "refusals" if action == 0 else "") for record, action in asked if record.labels["overall"][1] == 0]
     rows += [(record, "ordinary") for record in halueval_general.records(data)]

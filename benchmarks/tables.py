@@ -98,7 +98,8 @@ def quality() -> str:
         f"\n\nPyRIT and RTP-LX are cross-fitted, for base and for the baselines: MAE, on a scale of 0 to 1, and alpha "
         f"are means over the {macro['base']['files']} files with published judges, Spearman is over "
         f"{_words(rtp_lx['headline'])}. Elsewhere, and zero-shot, the baselines are fitted on base's own records. The "
-        f"answers of Do-Not-Answer are of groups that no fit saw. Sources of published figures: the model card. "
+        f"answers of Do-Not-Answer are of groups that no encoder saw, though calibration did. Sources of published "
+        f"figures: the model card. "
         f"{_source(report)}"
     )
 

@@ -1,13 +1,17 @@
 """What is tuned in torch is what the graph computes."""
 
+import json
+
 import numpy as np
 import pytest
 from conftest import CONFIG, TAXONOMY, VOCABULARY
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="the extra `finetune` is not installed")
 pytest.importorskip("transformers", reason="the extra `finetune` is not installed")
 
 from severity_clf.bundle import write_bundle  # noqa: E402
+from severity_clf.cli import app  # noqa: E402
 from severity_clf.fit import finetune as module  # noqa: E402
 from severity_clf.fit.export import window_tokenizer  # noqa: E402
 from severity_clf.fit.finetune import Corpus, Net, finetune, forward, loss_of, tuned_heads  # noqa: E402
@@ -128,3 +132,16 @@ def test_layers_can_be_left_out(encoder_dir, tmp_path):
 def test_no_records_is_an_error(encoder_dir, tmp_path):
     with pytest.raises(ValueError, match="no records"):
         finetune(encoder_dir, [], TAXONOMY, tmp_path / "tuned", **SMALL)
+
+
+def test_train_with_finetune_ends_in_a_bundle_that_scores(tiny_bundle, tmp_path, monkeypatch):
+    """The command, the encoder out of a bundle, the tuning and the way back, none of them a stand-in."""
+    rows = tmp_path / "rows.jsonl"
+    lines = [{"output": one.output, "labels": {"overall": one.labels["overall"][0]}} for one in records(90)]
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = ["train", str(rows), "-m", str(tiny_bundle), "-o", str(tmp_path / "mine"), "--finetune", "--epochs", "1"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    mine = SeverityModel(tmp_path / "mine")
+    assert "tuned" in mine.card["encoder"] and mine.card["sha256"] != SeverityModel(tiny_bundle).card["sha256"]
+    assert mine.score([record.output for record in records(3)]).scored.all()

@@ -93,7 +93,7 @@ class Net(nn.Module):  # type: ignore[misc]  # torch may not be there to be chec
         top = self.steps.shape[1] + 1
         sorted_ = torch.cat([self.first[:, None], self.first[:, None] + self.steps.exp().cumsum(dim=1)], dim=1)
         harm = self.first[:1, None].expand(1, top)
-        grade = torch.cat([torch.full((1, 1), NEVER), sorted_[1:2, : top - 1]], dim=1)
+        grade = torch.cat([self.first.new_full((1, 1), NEVER), sorted_[1:2, : top - 1]], dim=1)
         return torch.cat([harm, grade, sorted_[2:]])
 
     def latents(self, ids: torch.Tensor, mask: torch.Tensor, grams: torch.Tensor) -> torch.Tensor:

@@ -459,10 +459,11 @@ def tune(
     elif missing := [name for name in FILES if not (encoder / name).is_file()]:
         raise FileNotFoundError(f"{encoder}: no {missing[0]}; want a sentence-transformers folder")
     tuned = place / "tuned"
-    if not (tuned / "heads.npz").is_file():
-        import_module("severity_clf.fit.finetune").finetune(encoder, some, taxonomy, tuned, epochs=epochs, seed=seed)
-    source = {**named, "tuned": f"end to end on {len(some)} records"}
     windows = {"window": cut["max_length"], "overlap": cut["stride"]}
+    if not (tuned / "heads.npz").is_file():
+        options = {**windows, "prompt_tokens": found.card["prompt_tokens"], "epochs": epochs, "seed": seed}
+        import_module("severity_clf.fit.finetune").finetune(encoder, some, taxonomy, tuned, **options)
+    source = {**named, "tuned": f"end to end on {len(some)} records"}
     export_bundle(tuned, place / "bundle", taxonomy, **windows, source=source, extras=notices)
     return place / "bundle", tuple(sorted({record.group for record in some}))
 
