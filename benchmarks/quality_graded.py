@@ -37,6 +37,7 @@ PUBLISHED = {
     "sexual": "sexual",
     "violence": "violence",
 }
+ALPHAS = (0.1, 0.2)  # how often the level intervals may miss
 ALIKE = 0.1  # two lengths match when their logarithms differ by less
 HEADLINE = ("violence", "sexual", "hate")  # the domains of RTP-LX whose votes vary most
 
@@ -54,8 +55,9 @@ def judge_pyrit(
     names = np.array([row.file for row in rows])
     domain = np.array([zero_shot.taxonomy.names.index(pyrit.DOMAIN[row.file]) for row in rows])
     own = np.arange(len(rows)), domain
-    seen = score_across(folds, outputs, fold)
-    asked = score_across(folds, outputs, fold, [row.objective for row in rows])
+    parts = by_fold(folds, outputs, fold)
+    seen = merged(parts)
+    asked = merged(by_fold(folds, outputs, fold, [row.objective for row in rows]))
     unseen = zero_shot.score(outputs)
     systems = {
         "base": seen.expected[:, 0] / 4,
@@ -103,25 +105,33 @@ def judge_pyrit(
             for apart in (1, 2)
         },
         "calibration": {"base": _calibration(seen, level), "base_zero_shot": _calibration(unseen, level)},
+        "level_intervals": {
+            "base": _intervals(parts, level),
+            "base_zero_shot": _intervals([(list(range(len(rows))), unseen)], level),
+        },
         "files": table,
     }
 
 
-def score_across(
+def by_fold(
     folds: Sequence[SeverityModel],
     outputs: Sequence[str],
     fold: Folds,
     prompts: Sequence[str] | None = None,
-) -> Scores:
-    """The scores of each output by the bundle that saw none of its fold."""
+) -> list[tuple[list[int], Scores]]:
+    """The rows of each fold, and their scores by the bundle that saw none of it."""
     rows = [np.flatnonzero(fold == number).tolist() for number in range(len(folds))]
-    parts = [
-        model.score([outputs[row] for row in own], None if prompts is None else [prompts[row] for row in own])
+    return [
+        (own, model.score([outputs[row] for row in own], None if prompts is None else [prompts[row] for row in own]))
         for model, own in zip(folds, rows, strict=True)
     ]
-    order = np.argsort(np.concatenate(rows))
-    exceed, spans = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("exceed", "spans"))
-    return replace(parts[0], exceed=exceed, spans=spans, threshold=float("nan"))  # folds differ in their threshold
+
+
+def merged(parts: Sequence[tuple[list[int], Scores]]) -> Scores:
+    """The scores of all rows, in order; folds differ in their threshold and level intervals, so there are none."""
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    exceed, spans = (np.concatenate([getattr(one, name) for _, one in parts])[order] for name in ("exceed", "spans"))
+    return replace(parts[0][1], exceed=exceed, spans=spans, threshold=float("nan"), conformal=None)
 
 
 def matched_pairs(
@@ -218,6 +228,23 @@ def _calibration(scores: Scores, level: npt.NDArray[np.integer]) -> dict[str, fl
     return {name: round(value, 4) for name, value in found.items()}
 
 
+def _intervals(
+    parts: Sequence[tuple[list[int], Scores]], level: npt.NDArray[np.integer]
+) -> dict[str, dict[str, float]]:
+    """How often the level intervals of overall hold the true level, and how many levels they hold, by 1 - alpha."""
+    truth = np.concatenate([level[rows] for rows, _ in parts])
+    labels, found = np.stack([truth, truth], axis=1), {}
+    for alpha in ALPHAS:
+        sets = np.concatenate([scores.interval(alpha)[:, 0] for _, scores in parts])
+        harmful = truth > 0
+        found[f"{1 - alpha:g}"] = {
+            "coverage": round(metrics.coverage(sets, labels), 4),
+            "coverage_harmful": round(metrics.coverage(sets[harmful], labels[harmful]), 4),
+            "levels": round(metrics.mean_size(sets), 2),
+        }
+    return found
+
+
 def judge_rtp_lx(folds: Sequence[SeverityModel], frozen: Frozen, data: Path) -> dict[str, Any]:
     """Rank correlation of each domain's expected severity with the mean vote of three native speakers.
 
@@ -228,7 +255,7 @@ def judge_rtp_lx(folds: Sequence[SeverityModel], frozen: Frozen, data: Path) -> 
     fold = np.array([fold_of(group) for group in groups])
     domains = list(rows[0][1])
     votes = np.array([[given[domain] for domain in domains] for _, given in rows])
-    scores = score_across(folds, outputs, fold)
+    scores = merged(by_fold(folds, outputs, fold))
     systems: dict[str, npt.NDArray[np.floating]] = {
         "base": scores.expected[:, [scores.domains.index(domain) for domain in domains]],
         **{

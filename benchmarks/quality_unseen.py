@@ -18,6 +18,7 @@ from benchmarks.quality_peers import Peers, Said
 from benchmarks.results import figure
 from severity_clf import metrics
 from severity_clf.model import SeverityModel
+from severity_clf.records import Record
 from training.crossfit import held_out
 from training.sources import (
     dices_990,
@@ -105,8 +106,7 @@ def judge_xstest(model: SeverityModel, peers: Peers, data: Path) -> dict[str, An
     return _harmless(
         model,
         peers,
-        [record.output for record, _, _ in rows],
-        [record.group for record, _, _ in rows],
+        [record for record, _, _ in rows],
         {"safe_prompts_answered": safe_prompt & (label == "1_full_compliance"), "refusals": label == "2_full_refusal"},
     )
 
@@ -121,8 +121,7 @@ def judge_held_out(model: SeverityModel, peers: Peers, data: Path) -> dict[str, 
     return _harmless(
         model,
         peers,
-        [record.output for record, _ in rows],
-        [record.group for record, _ in rows],
+        [record for record, _ in rows],
         {
             "do_not_answer_refusals": kind == "refusals",
             "do_not_answer_harmless": kind != "ordinary",
@@ -200,15 +199,20 @@ def _binary(said: Said, harmful: Bool, groups: Sequence[str]) -> dict[str, Any]:
 
 
 def _harmless(
-    model: SeverityModel, peers: Peers, outputs: Sequence[str], groups: Sequence[str], parts: Mapping[str, Bool]
+    model: SeverityModel, peers: Peers, records: Sequence[Record], parts: Mapping[str, Bool]
 ) -> dict[str, Any]:
     """The share of each part's outputs that is flagged, and that our bundle puts at level 0 overall."""
+    outputs, groups = [record.output for record in records], np.array([record.group for record in records])
     scores = model.score(outputs)
-    systems = {"base": Said.overall(scores), **peers.say(outputs)}
+    systems = {
+        "base": Said.overall(scores),
+        "base_with_prompt": Said.overall(model.score(outputs, [record.prompt for record in records])),
+        **peers.say(outputs),
+    }
     level_0 = scores.level[:, 0] == 0
 
     def share(of: Bool, at: Bool) -> dict[str, Any] | None:
-        return figure(np.mean, of[at], groups=np.array(groups)[at].tolist())
+        return figure(np.mean, of[at], groups=groups[at].tolist())
 
     return {
         part: {

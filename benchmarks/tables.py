@@ -180,10 +180,17 @@ def pyrit_pooled() -> str:
         [NAMES[name], *(_number(one[key]) for key in ("classwise_ece", "null_floor", "excess", "rps"))]
         for name, one in found["calibration"].items()
     ]
+    intervals = [
+        [NAMES[name], promised, *(one[key] for key in ("coverage", "coverage_harmful", "levels"))]
+        for name, by_promise in found["level_intervals"].items()
+        for promised, one in by_promise.items()
+    ]
     return (
         table(head, rows)
         + "\n\n"
         + table(["overall", "classwise ECE", "null floor", "difference", "RPS"], errors)
+        + "\n\n"
+        + table(["level intervals of overall", "promised", "hold the true level", "of harmful", "levels"], intervals)
         + f"\n\n{found['rows']} answers. {_source(report)}"
     )
 
@@ -220,11 +227,19 @@ def harmless() -> str:
             one["rows"],
             _interval(one["level_0"]),
             _interval(one["flagged"]["base"]),
+            _value(one["flagged"]["base_with_prompt"]),
             *(_value(one["flagged"][peer]) for peer in peers),
         ]
         for name, one in parts.items()
     ]
-    head = ["", "rows", "base, at level 0", "base, flagged", *(f"{BASELINES[peer]}, flagged" for peer in peers)]
+    head = [
+        "",
+        "rows",
+        "base, at level 0",
+        "base, flagged",
+        "given the prompt",
+        *(f"{BASELINES[peer]}, flagged" for peer in peers),
+    ]
     return table(head, rows) + f"\n\nShares of the rows. {_source(report)}"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import quality_peers
-from benchmarks.quality_graded import matched_pairs, ordered_share, score_across
+from benchmarks.quality_graded import by_fold, matched_pairs, merged, ordered_share
 from benchmarks.quality_peers import Frozen, crossfitted, decided
 from benchmarks.results import figure
 from severity_clf import metrics
@@ -48,7 +48,7 @@ def test_a_row_is_scored_by_the_bundle_of_its_fold(base):
             return base.score(texts, prompts)
 
     folds = [Told(), Told()]
-    scores = score_across(folds, outputs, np.array([1, 0, 1]), ["a", "b", "c"])
+    scores = merged(by_fold(folds, outputs, np.array([1, 0, 1]), ["a", "b", "c"]))
     assert [fold.texts for fold in folds] == [[outputs[1]], [outputs[0], outputs[2]]]
     assert [fold.prompts for fold in folds] == [["b"], ["a", "c"]]
     assert np.array_equal(scores.exceed, base.score(outputs, ["a", "b", "c"]).exceed)

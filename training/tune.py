@@ -20,36 +20,38 @@ from severity_clf.fit.finetune import HEADS, finetune
 from severity_clf.records import Record
 from severity_clf.taxonomy import Taxonomy
 from training import sources
+from training.augment import augmented
 from training.build import CAP, HERE, WORK, NonCommercial, export, minilm, read_corpus
 from training.crossfit import FOLDS, fold_of, held_out, share
 from training.reading import given
 
 # Most records of a source: answers of models first, posts and single words' lists little, repeated templates less.
 CAPS = {
-    "adaptive_attacks": 600,
-    "advbench_strings": 400,
-    "cipherchat": 1600,
-    "convabuse": 500,
-    "davidson": 400,
-    "diasafety": 1600,
-    "do_not_answer": 1300,
-    "duecare_trafficking": 600,
-    "edos": 700,
-    "gptfuzz": 1800,
-    "halueval_general": 1200,
-    "jbb_artifacts": 1500,
-    "labsafety": 250,
-    "latent_jailbreak": 500,
-    "llm_self_defense": 200,
-    "medsafetybench": 400,
-    "msts": 800,
-    "refusal_direction": 900,
-    "refusalbench": 150,
-    "rtp_quark_val": 1000,
-    "sap": 500,
+    "adaptive_attacks": 800,
+    "advbench_strings": 573,
+    "cipherchat": 2000,
+    "convabuse": 700,
+    "davidson": 500,
+    "diasafety": 2500,
+    "do_not_answer": 2500,
+    "duecare_trafficking": 800,
+    "edos": 900,
+    "gptfuzz": 2500,
+    "halueval_general": 2200,
+    "jbb_artifacts": 1618,
+    "labsafety": 1000,
+    "latent_jailbreak": 751,
+    "llm_self_defense": 210,
+    "medsafetybench": 1200,
+    "msts": 2200,
+    "refusal_direction": 1500,
+    "refusalbench": 800,
+    "rtp_quark_val": 1200,
+    "sap": 800,
 }
-REPEATS = {"pyrit": 4, "rtp_lx": 1}  # passes over a graded source in the second stage
-REHEARSED = 2000  # records of the first stage that the second one reads again
+WRAPPED = 0.35  # share of the records that are learnt in a changed copy, too
+REPEATS = {"pyrit": 8, "rtp_lx": 3}  # passes over a graded source in the second stage
+REHEARSED = 4000  # records of the first stage that the second one reads again
 STAGE_2 = {"encoder": 1e-4, "heads": 1e-3, "table": 3e-3}
 LEAST = 30  # records of each kind, harmless and harmful, without which a source's strictness cannot be told
 
@@ -83,6 +85,7 @@ def main(
     ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training sources.")] = 2,
     non_commercial: NonCommercial = None,
+    only: Annotated[list[str] | None, typer.Option(help="Tune this encoder alone, such as fold0. [repeatable]")] = None,
 ) -> None:
     """Tune every encoder that is not there yet."""
     taxonomy = Taxonomy.from_toml(HERE / "taxonomy.toml")
@@ -90,27 +93,22 @@ def main(
     tuned = work / "tuned"
     corpus = read_corpus(data, work, given(non_commercial or (), tuned))
     rows = training_rows(corpus)
+    fill = [record.output for record in rows if record.source == "halueval_general"]
+    rows += augmented(rows, WRAPPED, fill)
     first = tuned / "zero_shot"
-    if not (first / HEADS).exists():
+    if not (first / HEADS).exists() and (not only or first.name in only):
         print(f"zero_shot: {len(rows)} records", flush=True)
         finetune(encoder or minilm(), rows, taxonomy, first, epochs=epochs, windows=1, offsets=told_apart(rows))
     graded = [record for record in corpus if record.source in sources.GRADED and not held_out(record.group)]
     rehearsed = sorted(rows, key=lambda record: share("rehearse/" + record.id))[:REHEARSED]
     for fold in (*range(FOLDS), None):
         out = tuned / ("base" if fold is None else f"fold{fold}")
+        if (out / HEADS).exists() or (only and out.name not in only):
+            continue
         known = [record for record in graded if fold_of(record.group) != fold for _ in range(REPEATS[record.source])]
-        if not (out / HEADS).exists():
-            print(f"{out.name}: {len(known)} graded records, {len(rehearsed)} others", flush=True)
-            finetune(
-                first,
-                known + rehearsed,
-                taxonomy,
-                out,
-                epochs=1,
-                windows=1,
-                rates=STAGE_2,
-                offsets=told_apart(rows),
-            )
+        known += augmented(known, WRAPPED, fill)
+        print(f"{out.name}: {len(known)} graded records, {len(rehearsed)} others", flush=True)
+        finetune(first, known + rehearsed, taxonomy, out, epochs=1, rates=STAGE_2, offsets=told_apart(rows))
 
 
 if __name__ == "__main__":

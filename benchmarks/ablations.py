@@ -1,0 +1,162 @@
+"""What does each part of the recipe pay? Small models that differ in one thing, judged by sources that none has read.
+
+    python -m benchmarks.ablations --data data
+
+Each variant tunes all-MiniLM-L6-v2 once over the same fifth of the training rows (of `training.tune`, changed copies
+included) without the sources of LEFT, and is judged, quantised but not calibrated, by those, by PyRIT, of which it has
+seen nothing either, and by HarmBench. Finished variants are kept, so a run that was cut off goes on. Small and one seed
+each: differences under .01 say nothing, and a full run may end otherwise.
+
+The second part takes the shipped bundle's own heads and compares ways to calibrate them, each fitted without the fold
+of groups that it is judged by, on the rows that `training.build` calibrates with.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import typer
+
+from benchmarks import results
+from severity_clf import metrics
+from severity_clf.bundle import write_bundle
+from severity_clf.fit.crossfit import cross_calibrated
+from severity_clf.fit.export import OVERLAP_TOKENS, WINDOW_TOKENS, export_encoder
+from severity_clf.fit.features import embed
+from severity_clf.fit.graph import BUCKETS, with_heads
+from severity_clf.model import SeverityModel
+from severity_clf.records import Record, label_array
+from severity_clf.taxonomy import Taxonomy
+from training import sources
+from training.augment import augmented
+from training.build import HERE, WORK, export, held_rows, minilm, read_corpus
+from training.crossfit import FOLDS, fold_of
+from training.tune import WRAPPED, told_apart, training_rows
+
+RESULTS = results.FOLDER / "ablations.json"
+LEFT = ("do_not_answer", "gptfuzz", "jbb_artifacts", "latent_jailbreak", "refusal_direction")
+EVERY = 5  # one training row in so many
+JUDGING = 400  # rows of a source that judge, at most
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as shipped": {},
+    "no wrapped copies": {"wrapped": 0.0},
+    "layers 0, 2 and 5 of 6": {"layers": (0, 2, 5)},
+    "windows of 128 tokens": {"window": 128, "overlap": 32},
+    "no n-gram table": {"rates": {"encoder": 1e-4, "heads": 2e-3, "table": 0.0}},
+    "n-gram table, encoder as published": {"rates": {"encoder": 0.0, "heads": 2e-3, "table": 5e-3}},
+    "no offsets of sources": {"offsets": ()},
+    "never a prompt": {"prompts": 0.0},
+    "two windows of a text": {"windows": 2},
+}
+
+
+def judged(model: SeverityModel, judges: dict[str, list[Record]]) -> dict[str, Any]:
+    """AUROC of expected overall severity by judging source, with and without the prompt, and PyRIT's macro MAE."""
+    found: dict[str, Any] = {}
+    for form in ("output", "output and prompt"):
+        figures = {}
+        for name, records in judges.items():
+            prompts = None if form == "output" else [record.prompt for record in records]
+            overall = model.score([record.output for record in records], prompts).overall
+            low, high = label_array(records, model.taxonomy)[:, 0].T
+            # A graded harm of level 1 is left out: it is neither plainly harmless nor plainly harmful.
+            clear = (high == 0) | (low > (1 if name == "pyrit" else 0))
+            figures[name] = round(metrics.auroc(overall[clear], low[clear] > 0), 4)
+            if name == "pyrit":
+                figures["pyrit_mae"] = round(metrics.mae(overall / 4, low / 4), 4)
+        figures["left"] = round(float(np.mean([figures[name] for name in LEFT])), 4)
+        found[form] = figures
+    return found
+
+
+def variant(
+    name: str, rows: Sequence[Record], fill: Sequence[str], judges: dict[str, list[Record]], work: Path
+) -> dict[str, Any]:
+    """Tune, export and judge one variant."""
+    from severity_clf.fit.finetune import finetune, tuned_heads
+
+    taxonomy = Taxonomy.from_toml(HERE / "taxonomy.toml")
+    options = {"prompts": 0.3, "windows": 1, "offsets": told_apart(rows), **VARIANTS[name]}
+    wrapped = options.pop("wrapped", WRAPPED)
+    cut = {"window": options.get("window", WINDOW_TOKENS), "overlap": options.get("overlap", OVERLAP_TOKENS)}
+    folder = work / "ablations" / name.replace(" ", "_")
+    shutil.rmtree(folder, ignore_errors=True)
+    start = time.monotonic()
+    finetune(minilm(), [*rows, *augmented(rows, wrapped, fill)], taxonomy, folder / "tuned", epochs=1, **options)
+    minutes = (time.monotonic() - start) / 60
+    graph, tokenizer = export_encoder(folder / "tuned", **cut)
+    graph = with_heads(onnx.load_from_string(graph), tuned_heads(folder / "tuned")).SerializeToString()
+    card = {"name": "ablation", "version": "0", "taxonomy": taxonomy.to_dict(), "thresholds": {"overall": 1.0}}
+    write_bundle(folder / "bundle", graph, tokenizer, {**card, "prompt_tokens": 64})
+    found = judged(SeverityModel(folder / "bundle"), judges)
+    shutil.rmtree(folder)
+    return {"minutes": round(minutes, 1), **found}
+
+
+def calibrators(bundle: Path, held: Sequence[Record], cache: Path) -> dict[str, Any]:
+    """Classwise ECE, its null floor, RPS and MAE of ways to calibrate the tuned heads, on held-out graded rows.
+
+    Args:
+        bundle: the folder of `training.build` with the exported encoder, without heads, and its tuned heads beside.
+        held: rows that no encoder saw.
+        cache: of embeddings.
+    """
+    from severity_clf.fit.finetune import tuned_heads
+
+    model = SeverityModel(bundle / "encoders" / "base")
+    heads = tuned_heads(bundle / "tuned" / "base")
+    labels = label_array(held, model.taxonomy)
+    worst = heads.worst(embed(model, held, BUCKETS, cache=cache))
+    folds = np.array([fold_of(record.group) for record in held])
+    weights = np.array([record.weight for record in held])
+    ways = {
+        "as tuned": heads.exceed(worst),
+        "slope and thresholds": cross_calibrated(dict.fromkeys(range(FOLDS), heads), worst, labels, weights, folds),
+    }
+    graded = np.array([record.source == "pyrit" for record in held])
+    labels, found = labels[graded, 0], {}
+    for name, exceed in ways.items():
+        bounded = np.pad(exceed[graded, 0].astype(float), ((0, 0), (1, 1)), constant_values=((0, 0), (1, 0)))
+        probs = -np.diff(bounded, axis=1)
+        found[name] = {
+            "classwise_ece": round(metrics.classwise_ece(probs, labels), 4),
+            "null_floor": round(metrics.null_floor(metrics.classwise_ece, probs, labels), 4),
+            "rps": round(metrics.rps(probs, labels[:, 0]), 4),
+            "mae": round(metrics.mae(bounded[:, 1:-1].mean(axis=1), labels[:, 0] / model.taxonomy.top), 4),
+        }
+    return {"rows": int(graded.sum()), "ways": found}
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder of the raw data sets, with train/ and bench/.")],
+    work: Annotated[Path, typer.Option(help="Folder of training.build, for its cache and the tuned encoders.")] = WORK,
+    out: Annotated[Path, typer.Option(help="Where the figures go; variants that it has are kept.")] = RESULTS,
+) -> None:
+    """Tune and judge every variant that is not there yet: four minutes each on a core."""
+    export(work / "encoder", Taxonomy.from_toml(HERE / "taxonomy.toml"), None)
+    corpus = read_corpus(data, work)
+    rows = [record for record in training_rows(corpus) if record.source not in LEFT][::EVERY]
+    fill = [record.output for record in rows if record.source == "halueval_general"]
+    judges = {name: [record for record in corpus if record.source == name][:JUDGING] for name in LEFT}
+    judges["pyrit"] = [record for record in corpus if record.source == "pyrit"]
+    judges["harmbench"] = list(sources.BENCH["harmbench_cls_val"](data))
+    found: dict[str, Any] = results.read(out)["variants"] if out.is_file() else {}
+    for name in VARIANTS:
+        if name not in found:
+            found[name] = variant(name, rows, fill, judges, work)
+            print(name, found[name], flush=True)
+        stamp = results.stamp(results.command_line("benchmarks.ablations"), ("torch",))
+        results.write(out, {"stamp": stamp, "rows": len(rows), "variants": found})
+    if (work / "tuned" / "base").is_dir():
+        done = results.read(out)
+        results.write(out, {**done, "calibrators": calibrators(work, held_rows(corpus), work / "cache")})
+
+
+if __name__ == "__main__":
+    typer.run(main)
