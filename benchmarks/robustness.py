@@ -76,7 +76,7 @@ class Verdict:
     @classmethod
     def of(cls, scores: Scores) -> Verdict:
         """The overall verdict of a bundle."""
-        overall = np.where(scores.scored, scores.overall, scores.taxonomy.top)
+        overall = np.where(scores.scored, scores.overall.astype(float), scores.taxonomy.top)
         return cls(overall, scores.level[:, 0] == 0, scores.flagged)
 
 
