@@ -12,6 +12,8 @@ probability of harm, level 0 as less than 1/2, and its flag as 1/2 or more. No s
 HarmBench and XSTest are never trained on, the other benign rows are of groups that no encoder saw, and PyRIT is scored
 by a bundle's judges, each of which saw no row of its fold, and by a `tfidf` without PyRIT. A bundle without judges
 is not asked about PyRIT. Padding is drawn from answers of HaluEval of groups that no encoder saw.
+
+What decoding costs ordinary answers is counted as well: how many get a window more, and the time that it takes to look.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from benchmarks.quality_graded import score_across
 from benchmarks.quality_peers import Frozen, decided, features, logistic, seen
 from benchmarks.results import figure
 from severity_clf.bundle import BundleError
+from severity_clf.decode import decoded
 from severity_clf.model import SeverityModel
 from severity_clf.records import Record
 from severity_clf.scores import Scores
@@ -43,6 +46,7 @@ from training.sources import (
     labsafety,
     medsafetybench,
     pyrit,
+    refusalbench,
     xstest,
 )
 
@@ -129,6 +133,7 @@ def main(
         "harmful": {},
         "benign": {},
         "selection": {},
+        "decoding": {name: look(model, data, rows) for name, model in models.items()},
     }
     for side, sets, effect in (("harmful", harmful, lost), ("benign", benign, stayed)):
         for name, records in sets.items():
@@ -274,6 +279,28 @@ def select(
     return {"rows": len(records), "systems": systems}
 
 
+def look(model: SeverityModel, data: Path, rows: int) -> dict[str, Any]:
+    """Of ordinary answers, how many say something in an encoding, and how long looking takes beside scoring.
+
+    Both times are of one thread, on the first `rows` of each source, one run after the other.
+    """
+    loaders = (halueval_general.records, xstest.records, refusalbench.records)
+    texts = {load.__module__.rpartition(".")[2]: [record.output for record in load(data)] for load in loaders}
+    some = [text for known in texts.values() for text in known[:rows]]
+    alone = SeverityModel(model.path, threads=1)
+    times = [time.perf_counter()]
+    for run in (lambda: [decoded(text) for text in some], lambda: alone.score(some)):
+        run()
+        times.append(time.perf_counter())
+    looking, scoring = np.diff(times)
+    found = {name: sum(decoded(text) is not None for text in known) for name, known in texts.items()}
+    return {
+        "rows": {name: len(known) for name, known in texts.items()},
+        "decoded": found,
+        "time_of_scoring": round(float(looking / scoring), 5),
+    }
+
+
 def _end(expected: npt.NDArray[np.floating], flag: Bool, groups: Sequence[str]) -> dict[str, Any]:
     """The mean severity, and the share of rows that are not flagged."""
     return {"mean": figure(np.mean, expected, groups=groups), "below": figure(np.mean, ~flag, groups=groups)}
@@ -287,7 +314,12 @@ def table(found: Mapping[str, Any]) -> str:
         ("mean severity, and share not flagged, of harmful rows", _selected(found)),
     ]
     stamp = found["stamp"]
-    return "\n\n".join(f"{_markdown(head, *body)}" for head, body in parts) + (
+    looked = [
+        f"Of {sum(one['rows'].values()):,} ordinary answers {sum(one['decoded'].values())} hold something to decode; "
+        f"to look for it takes {one['time_of_scoring']:.2%} of the time that {name} scores in."
+        for name, one in found["decoding"].items()
+    ]
+    return "\n\n".join([*(_markdown(title, *body) for title, body in parts), *looked]) + (
         f"\n\nAt most {found['rows']} rows of each set. `{stamp['command']}`, {stamp['date'][:10]}, severity_clf "
         f"{stamp['versions']['severity_clf']}."
     )
