@@ -2,14 +2,13 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
-from conftest import make_bundle
 
 from benchmarks import attacks, robustness
 from benchmarks.robustness import TRIES, Verdict, attacked, lost, of_bundle, sample, select, stayed, table
-from severity_clf.model import SeverityModel
 from severity_clf.records import Record
 
 TRICKS = attacks.all_attacks(["The town has a market on Mondays.", "Cats sleep for most of the day."])
@@ -96,17 +95,16 @@ def test_graded_rows_are_scored_by_bundles_that_saw_none_of_their_fold(tiny, bas
     assert (told.flag == base.score(texts).flagged).all()
 
 
-def test_judges_are_those_that_were_built_with_the_bundle(encoder_dir, tmp_path):
+def test_judges_are_those_that_were_built_with_the_bundle(tiny, tiny_bundle, tmp_path):
     """Others have seen other rows."""
-    model = SeverityModel(make_bundle(encoder_dir, tmp_path / "tiny"))
-    assert robustness.find_judges(model, tmp_path / "judges") is None
+    assert robustness.find_judges(tiny, tmp_path) is None
     for fold in range(robustness.FOLDS):
-        make_bundle(encoder_dir, tmp_path / "judges" / f"fold{fold}")
-    judges = robustness.find_judges(model, tmp_path / "judges")
+        shutil.copytree(tiny_bundle, tmp_path / f"fold{fold}")
+    judges = robustness.find_judges(tiny, tmp_path)
     assert [judge.path.name for judge in judges] == [f"fold{fold}" for fold in range(robustness.FOLDS)]
-    card = tmp_path / "judges" / "fold3" / "bundle.json"
+    card = tmp_path / "fold3" / "bundle.json"
     card.write_text(card.read_text().replace('"records": 0', '"records": 1'))
-    assert robustness.find_judges(model, tmp_path / "judges") is None
+    assert robustness.find_judges(tiny, tmp_path) is None
 
 
 def test_a_sample_is_the_same_in_any_order():
