@@ -23,7 +23,8 @@ DEPTH = 2
 BLOCK = 8  # words that are judged together, deciphered or not
 SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"  # 256 invisible characters: one for each byte
 TAGS = "\U000e0020-\U000e007e"  # invisible ASCII
-_ESCAPE = r"(?:%[0-9A-Fa-f]{2}|&#(?:\d{2,7}|[xX][0-9A-Fa-f]{2,6});|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2})"
+_BACKSLASH = r"\\{1,4}(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))"  # several where JSON quotes code
+_ESCAPE = rf"(?:%[0-9A-Fa-f]{{2}}|&(?:amp;)?#(?:\d{{2,7}}|[xX][0-9A-Fa-f]{{2,6}});|{_BACKSLASH})"
 _DIGITS = "[A-Za-z0-9+/_-]"  # of base64, in both alphabets
 _ILLEGIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -127,7 +128,7 @@ def _tagged(run: str) -> Iterator[str]:
 
 
 def _unescaped(run: str) -> Iterator[str]:
-    run = re.sub(r"\\u([0-9A-Fa-f]{4})|\\x([0-9A-Fa-f]{2})", lambda code: chr(int(code[1] or code[2], 16)), run)
+    run = re.sub(_BACKSLASH, lambda code: chr(int(code[1] or code[2], 16)), run)
     yield unescape(unquote(run) if "%" in run else run)
 
 

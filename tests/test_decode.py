@@ -35,6 +35,8 @@ ENCODINGS = {
     "hex as bytes of C": lambda text: ", ".join(f"0x{byte:02X}" for byte in text.encode()),
     "backslash x": lambda text: "".join(f"\\x{byte:02x}" for byte in text.encode()),
     "backslash u": lambda text: "".join(f"\\u{ord(letter):04x}" for letter in text),
+    "backslash u in JSON": lambda text: json.dumps("".join(f"\\u{ord(letter):04x}" for letter in text)),
+    "entities in HTML": lambda text: html.escape("".join(f"&#{ord(letter)};" for letter in text)),
     "percent": lambda text: "".join(f"%{byte:02X}" for byte in text.encode()),
     "percent for spaces": lambda text: text.replace(" ", "%20"),
     "entities": lambda text: "".join(f"&#{ord(letter)};" for letter in text),
