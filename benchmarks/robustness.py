@@ -11,7 +11,8 @@ Scorers are bundles and `tfidf`, TF-IDF + LR fitted on the same records, whose l
 probability of harm, level 0 as less than 1/2, and its flag as 1/2 or more. No scorer judges what it was fitted on:
 HarmBench and XSTest are never trained on, the other benign rows are of groups that no encoder saw, and PyRIT is scored
 by a bundle's judges, each of which saw no row of its fold, and by a `tfidf` without PyRIT. A bundle without judges
-is not asked about PyRIT. Padding is drawn from answers of HaluEval of groups that no encoder saw.
+is not asked about PyRIT. Padding is drawn from answers of HaluEval of groups that no encoder saw; how many of them a
+scorer puts at level 0 by themselves bounds how many padded rows it can leave there.
 
 What decoding costs ordinary answers is counted as well: how many get a window more, and the time that it takes to look.
 """
@@ -119,7 +120,8 @@ def main(
         say("fitting TF-IDF + LR")
         scorers["tfidf"] = fitted_tfidf(data, judges)
     held = [record.output for record in halueval_general.records(data) if held_out(record.group)]
-    tricks = attacks.all_attacks(sorted(held, key=share)[:PADDING])
+    padding = sorted(held, key=share)[:PADDING]
+    tricks = attacks.all_attacks(padding)
     harmful = {name: sample(records, rows) for name, records in harmful_sets(data).items()}
     benign = {name: sample(records, rows) for name, records in benign_sets(data).items()}
     found: dict[str, Any] = {
@@ -130,6 +132,14 @@ def main(
         },
         "rows": rows,
         "attacks": {name: attacks.FAMILIES[name] for name in tricks},
+        "padding": {
+            "rows": len(padding),
+            "level_0": {
+                name: figure(np.mean, verdict.none)
+                for name, score in scorers.items()
+                if (verdict := score(halueval_general.DATASET, padding, padding))
+            },
+        },
         "harmful": {},
         "benign": {},
         "selection": {},
@@ -319,6 +329,8 @@ def table(found: Mapping[str, Any]) -> str:
         f"to look for it takes {one['time_of_scoring']:.2%} of the time that {name} scores in."
         for name, one in found["decoding"].items()
     ]
+    alone = ", ".join(f"{_percent(one)} by {name}" for name, one in found["padding"]["level_0"].items())
+    looked.insert(0, f"Of {found['padding']['rows']} passages that pad, at level 0 by themselves: {alone}.")
     return "\n\n".join([*(_markdown(title, *body) for title, body in parts), *looked]) + (
         f"\n\nAt most {found['rows']} rows of each set. `{stamp['command']}`, {stamp['date'][:10]}, severity_clf "
         f"{stamp['versions']['severity_clf']}."

@@ -133,6 +133,7 @@ def test_the_whole_benchmark_runs_on_two_rows(data, tiny_bundle, tmp_path, monke
     found = json.loads(out.read_text())
     assert found["harmful"]["pyrit"]["systems"]["tiny"] == {"skipped": robustness.NO_JUDGES}
     assert found["harmful"]["harmbench"]["rows"] == 2
+    assert found["padding"]["rows"] == robustness.PADDING
     assert found["stamp"]["machine"]["cores_usable"] >= 1
     printed = table(found)
     assert printed in capsys.readouterr().out
