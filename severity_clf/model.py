@@ -1,8 +1,9 @@
 """Load a bundle and score outputs with it. The only file that names onnxruntime or tokenizers.
 
-A long output is read in overlapping windows and its worst window counts. Every window is a run of its own, unpadded,
-on one single-threaded session shared by a pool of threads: int8 activations are scaled per run, so a window that shared
-its run with others would score differently among other neighbours.
+A long output is read in overlapping windows and its worst window counts; what it says in an encoding (see `decode`) is
+read in windows of its own, after them. Every window is a run of its own, unpadded, on one single-threaded session
+shared by a pool of threads: int8 activations are scaled per run, so a window that shared its run with others would
+score differently among other neighbours.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from severity_clf.bundle import GRAPH, TOKENIZER, BundleError, find_bundle, read_bundle
+from severity_clf.decode import decoded
 from severity_clf.scores import Scores
 
 Float = npt.NDArray[np.float32]
@@ -35,7 +37,8 @@ class Windows:
 
     Attributes:
         text: int [window], the index of the text each window belongs to; a text that cannot be scored has no window.
-        spans: int32 [window, 2], where the window starts and ends, in characters of its output.
+        spans: int32 [window, 2], where the window starts and ends, in characters of its output; of decoded text, where
+            its encoded form does.
         embedding: float32 [window, dim], of unit length.
         buckets: one int array a window, rows of the n-gram table; a number that reaches the table's size is no n-gram.
         exceed: float32 [window, domain, level-1], or None for a bundle without heads.
@@ -238,7 +241,10 @@ class SeverityModel:
         return [result[0] for result in results]
 
     def _tokenize(self, output: str | None, prompt: str | None) -> Iterator[tuple[list[int], tuple[int, int]]]:
-        """Token ids and character span of each window: `[CLS] output [SEP]`, then `prompt [SEP]` if there is one."""
+        """Token ids and character span of each window: `[CLS] output [SEP]`, then `prompt [SEP]` if there is one.
+
+        Windows of decoded text follow those of the output as it stands.
+        """
         if output is None:
             return
         context: list[int] = []
@@ -246,11 +252,20 @@ class SeverityModel:
             whole = self._tokenizer.encode(_utf8(prompt), add_special_tokens=False)
             # The end of a prompt asks; its last window holds at least the overlap, which is no shorter than the budget.
             context = (whole.overflowing or [whole])[-1].ids[-self._prompt_tokens :]
-        whole = self._tokenizer.encode(_utf8(output))
+        for ids, span in self._cut(output):
+            yield ids + context + ids[-1:] if context else ids, span
+        hidden = decoded(output)
+        if hidden:
+            for ids, span in self._cut(hidden.text):
+                yield ids + context + ids[-1:] if context else ids, hidden.span(*span)
+
+    def _cut(self, text: str) -> Iterator[tuple[list[int], tuple[int, int]]]:
+        """Token ids, with [CLS] and [SEP], and character span of each window that has a token."""
+        whole = self._tokenizer.encode(_utf8(text))
         for window in (whole, *whole.overflowing):
             ids, offsets = window.ids, window.offsets
             if len(ids) > 2:  # more than [CLS] and [SEP]
-                yield ids + context + ids[-1:] if context else ids, (offsets[1][0], offsets[-2][1])
+                yield ids, (offsets[1][0], offsets[-2][1])
 
 
 def _utf8(text: str) -> str:

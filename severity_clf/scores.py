@@ -30,7 +30,8 @@ class Scores:
     Attributes:
         taxonomy: names the domain and level axes.
         exceed: float32 [n, domain, level-1], P(severity >= 1), P(severity >= 2), ...
-        spans: int [n, domain, 2], where the worst passage of each output starts and ends, in characters of the output.
+        spans: int [n, domain, 2], where the worst passage of each output starts and ends, in characters of the output
+            as given: of a passage that was decoded, its encoded form.
         threshold: the expected overall severity, in levels, from which an output is flagged.
         conformal: how wide `interval` must be; None for a bundle that was not calibrated for it.
     """
