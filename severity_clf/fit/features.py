@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from severity_clf.bundle import GRAPH
 from severity_clf.fit.heads import Features
 from severity_clf.model import SeverityModel
 from severity_clf.records import Record, RecordError
@@ -66,8 +67,10 @@ def embed(
 def _piece(
     model: SeverityModel, outputs: list[str], prompts: list[str | None], cache: Path | None
 ) -> dict[str, npt.NDArray[Any]]:
-    # What a window holds follows from these alone: the graph, the tokenizer, the prompt's budget and the texts.
-    known = [model.card["sha256"], model.card["prompt_tokens"], outputs, prompts]
+    known = [
+        model.card["sha256"][GRAPH],
+        list(model.tokens(outputs, prompts)),
+    ]  # its outputs depend on nothing else
     path = None if cache is None else cache / f"{hashlib.sha256(json.dumps(known).encode()).hexdigest()}.npz"
     if path is not None and path.is_file():
         with np.load(path) as stored:
