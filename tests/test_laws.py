@@ -104,8 +104,8 @@ STOREYS = {
     "taxonomy": 0, "chat": 0, "metrics": 0, "conformal": 0, "page": 0,
     "lines": 1, "bundle": 1, "scores": 1, "report": 1,
     "records": 2, "model": 2,
-    "jsonl": 3, "fit": 3, "evaluate": 3,
-    "cli": 4,
+    "jsonl": 3, "fit": 3, "evaluate": 3, "reward": 3,
+    "cli": 4, "integrations": 4,
 }  # fmt: skip
 
 
