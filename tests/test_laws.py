@@ -145,7 +145,8 @@ def test_only_the_fitting_folder_names_heavy_packages(path):
 
 def test_rewarding_is_light(tiny_bundle):
     """Also with the hosts' files, but for the one whose host is heavy."""
-    code = "from severity_clf import SafetyReward; from severity_clf.integrations import ms_swift, openrlhf, verifiers, verl; "
+    code = "from severity_clf import SafetyReward; "
+    code += "from severity_clf.integrations import ms_swift, openrlhf, verifiers, verl; "
     code += f"print(SafetyReward({str(tiny_bundle)!r}, combine='safety')(['the cat']))"
     heavy, stdout = heavy_modules_of(code)
     assert heavy == set()
