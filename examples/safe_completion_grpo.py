@@ -17,6 +17,7 @@ some completions, and to an .svg beside it if matplotlib is there.
 from __future__ import annotations
 
 import argparse
+import copy
 import random
 import tempfile
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast, PrinterCallback, Qwen2Config, Qwen2ForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 import severity_clf as sc
@@ -148,7 +149,7 @@ def train(
                 num_generations=16,
                 max_completion_length=48,
                 max_steps=steps,
-                learning_rate=1e-3,
+                learning_rate=4e-4,
                 lr_scheduler_type="constant",
                 beta=0.0,
                 seed=seed,
@@ -162,6 +163,7 @@ def train(
                 disable_tqdm=True,
             ),
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     history = [entry for entry in trainer.state.log_history if "reward" in entry]
     inputs = tokenizer(rows["prompt"][:5], return_tensors="pt", padding=True, padding_side="left")
@@ -198,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="base", help="name or path of the bundle that scores")
     parser.add_argument("--imitate", type=int, default=400, help="steps of imitation")
-    parser.add_argument("--steps", type=int, default=60, help="steps of GRPO, for each reward")
+    parser.add_argument("--steps", type=int, default=80, help="steps of GRPO, for each reward")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
@@ -212,10 +214,11 @@ def main() -> None:
         for question in [rng.choice([*QUESTIONS])]
     ]
     tokenizer = make_tokenizer([prompt + text for prompt, text in pairs])
+    torch.manual_seed(options.seed)
+    imitator = imitate(tokenizer, pairs, options.imitate)
     runs = {}
     for combine in ("product", "safety"):
-        torch.manual_seed(options.seed)
-        policy = imitate(tokenizer, pairs, options.imitate)
+        policy = copy.deepcopy(imitator)
         reward = sc.SafetyReward(options.model, helpfulness=helpfulness, combine=combine)
         runs[combine] = train(policy, tokenizer, reward, options.steps, options.seed)
         for curve in CURVES.values():
