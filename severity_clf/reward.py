@@ -271,6 +271,8 @@ class SafetyReward:
                 "helpfulness is missing: name a column or pass a function. Safety alone teaches a policy to refuse "
                 'everything; if that is meant, say combine="safety"'
             )
+        if threads is not None:
+            _check("threads", threads, threads >= 1, "at least 1")
         self.combine = combine
         self._helpfulness = helpfulness
         self._weights = _weights(domains, bundle.taxonomy)  # float [domain]
@@ -401,7 +403,7 @@ def _completion_text(index: int, completion: Any) -> str | None:
     for message in completion:
         if message.get("role") == "assistant":
             try:
-                said.append(text_of([message], "assistant"))
+                said.append(text_of([dict(message)], "assistant"))
             except ValueError:  # no text in it
                 continue
     return "\n\n".join(said) if said else None

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import pytest
 
@@ -121,3 +122,18 @@ def test_a_lagrangian_is_kept_with_checkpoints_and_resumes(tokenizer, tmp_path):
     assert 850 < run(2, resume_from_checkpoint=str(tmp_path / "checkpoint-1")) <= 1000
     with pytest.raises(TypeError, match="no multiplier to keep"):
         KeepMultiplier(SafetyReward("base", helpfulness=covers))
+
+
+def test_the_worked_example_runs(tmp_path, monkeypatch):
+    """All of it, for two steps; what it shows when run in full is in its results."""
+    from examples import safe_completion_grpo
+
+    out = tmp_path / "results" / "curves.json"
+    monkeypatch.setattr(sys, "argv", ["example", "--imitate", "4", "--steps", "2", "--out", str(out)])
+    safe_completion_grpo.main()
+    found = json.loads(out.read_text())
+    assert found["stamp"]["command"].startswith("python -m examples.safe_completion_grpo --imitate 4")
+    for run in ("product", "safety"):
+        for curve in ("severity", "helpfulness", "refusals"):
+            assert len(found["runs"][run][curve]) == 2
+        assert len(found["runs"][run]["completions"]) == 5

@@ -237,6 +237,7 @@ def test_arguments_that_make_no_sense_are_errors(reward, arguments, error, match
         ({"domains": {"rude": 0}}, "the weight of rude is 0, want above 0 and at most 1"),
         ({"domains": {"rude": math.nan}}, "the weight of rude is nan"),
         ({"severe": (3, 0.5)}, "severe's level is 3, want a whole number from 1 to 2"),
+        ({"threads": 0}, "threads is 0, want at least 1"),
         ({"severe": (2, 1.0)}, "severe's probability is 1.0, want at least 0 and below 1"),
     ],
 )
