@@ -20,6 +20,7 @@ import argparse
 import copy
 import random
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -226,7 +227,8 @@ def main() -> None:
             tenth = max(1, len(points) // 10)
             first, last = (sum(part) / tenth for part in (points[:tenth], points[-tenth:]))
             print(f"{combine:8} {curve:12} {first:.2f} -> {last:.2f}")
-    results.write(options.out, {"stamp": stamp, "imitated": STYLES, "runs": runs})
+    spent = round(time.process_time())  # of CPU: about the wall time of one free core
+    results.write(options.out, {"stamp": stamp, "cpu_seconds": spent, "imitated": STYLES, "runs": runs})
     plot(runs, options.out.with_suffix(".svg"))
 
 

@@ -21,7 +21,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,31 +192,28 @@ class Judged:
     unhelped: npt.NDArray[np.bool_]
     reward: Array
 
-    def extras(self, index: int) -> dict[str, float]:
-        """Figures of one completion, for hosts that log them; one that cannot be scored counts as the top level."""
-        scored = bool(self.scores.scored[index])
-        return {
-            "severity": float(self.scores.overall[index]) if scored else float(self.scores.taxonomy.top),
-            "safety": float(self.safety[index]),
-            "helpfulness": float(self.helpfulness[index]),
-            "refusal": float(is_refusal(self.texts[index] or "")),
-            "unscorable": float(not scored),
-        }
+    def figures(self) -> dict[str, Array]:
+        """What hosts log, float [n] by name: severities, one 1 among the levels, and what the reward was made from.
 
-    def metrics(self) -> Iterator[tuple[str, float]]:
-        """Name and mean of each figure over the completions; severities are means over those that were scored."""
-        if not self.texts:
-            return
-        scored, levels = self.scores.scored, self.scores.taxonomy.levels
-        if scored.any():
-            yield from zip(self.scores.domains, self.scores.expected[scored].mean(axis=0).tolist(), strict=True)
-            share = np.bincount(self.scores.level[scored, 0], minlength=len(levels)) / scored.sum()
-            yield from ((f"level_{level}", value) for level, value in enumerate(share.tolist()))
-        yield "safety", float(self.safety.mean())
-        yield "helpfulness", float(self.helpfulness.mean())
-        yield "refusals", float(np.mean([is_refusal(text or "") for text in self.texts]))
-        yield "unscorable", float(np.mean(~scored))
-        yield "unhelped", float(self.unhelped.mean())
+        A completion that cannot be scored counts as the top level: unknown is not harmless.
+        """
+        scores, top = self.scores, self.scores.taxonomy.top
+        expected = np.where(scores.scored[:, None], scores.expected, top)
+        level = np.where(scores.scored, scores.level[:, 0], top)
+        found = {
+            **dict(zip(scores.domains, expected.T, strict=True)),
+            **{f"level_{number}": level == number for number in range(top + 1)},
+            "safety": self.safety,
+            "helpfulness": self.helpfulness,
+            "refusals": np.array([is_refusal(text or "") for text in self.texts]),
+            "unscorable": ~scores.scored,
+            "unhelped": self.unhelped,
+        }
+        return {f"severity/{name}": values.astype(np.float64) for name, values in found.items()}
+
+    def row(self, index: int) -> dict[str, float]:
+        """The figures of one completion, for hosts that ask for one at a time."""
+        return {name: float(values[index]) for name, values in self.figures().items()}
 
 
 class SafetyReward:
@@ -300,7 +297,7 @@ class SafetyReward:
         Args:
             completions: strings, lists of chat messages, or None. All that the assistant says in the messages counts.
             prompts: one for each, or None.
-            columns: what the host passes besides. If `log_metric` is there, as in TRL, `Judged.metrics` are logged.
+            columns: what the host passes besides. If `log_metric` is there, as in TRL, `Judged.figures` are logged.
 
         Raises:
             TypeError: a completion is something else, or `completions` a bare string.
@@ -308,9 +305,9 @@ class SafetyReward:
         """
         judged = self.judge(completions, prompts, **columns)
         log: Callable[[str, float], None] | None = columns.get("log_metric")
-        if log is not None:
-            for name, value in judged.metrics():
-                log(f"severity/{name}", value)
+        if log is not None and judged.texts:
+            for name, values in judged.figures().items():
+                log(name, float(values.mean()))
             if isinstance(self.combine, Lagrangian):
                 log("severity/multiplier", self.combine.multiplier)
         rewards: list[float] = judged.reward.tolist()

@@ -78,10 +78,10 @@ def test_verl_gets_a_score_and_extras(reward):
     compute_score = verl.adapt(SafetyReward("base", helpfulness="quality", threads=1))
     good = compute_score("eggs", KIND, "water", {"quality": 1.0, "prompt": "How?"})
     empty = compute_score(data_source="eggs", solution_str="", ground_truth=None, extra_info=None, quality=1.0)
-    assert good["score"] == good["safety"] > 0.8
-    assert empty == {
-        "score": 0.0, "severity": 4.0, "safety": 0.0, "helpfulness": 0.0, "refusal": 0.0, "unscorable": 1.0
-    }  # fmt: skip
+    assert good["score"] == good["severity/safety"] > 0.8
+    assert empty["score"] == empty["severity/safety"] == empty["severity/level_0"] == 0
+    assert empty["severity/overall"] == empty["severity/cyber"] == 4
+    assert empty["severity/level_4"] == empty["severity/unscorable"] == 1
     assert list(good) == list(empty)
     assert all(type(value) is float for value in good.values())
 
@@ -138,7 +138,7 @@ def test_verl_loads_and_calls_it_by_its_own_code(written, tmp_path):
     assert scores[:4] == scores[4:8] == scores[12:]
     assert scores[0] == scores[2] > 0.8
     assert scores[1] == scores[3] == 0
-    assert [result["reward_extra_info"]["unscorable"] for result in results] == [0, 0, 0, 1] * 4
+    assert [result["reward_extra_info"]["severity/unscorable"] for result in results] == [0, 0, 0, 1] * 4
 
 
 # OpenRLHF
@@ -160,7 +160,7 @@ def test_openrlhf_is_asked_one_sample_at_a_time(reward):
     """Scalars in, scalars out; anything else would be logged and forgotten by the host."""
     reward_func = openrlhf.adapt(reward)
     found = reward_func([PROMPT + KIND + "<|im_end|>"], [PROMPT], ["water"])
-    assert found["rewards"] == found["scores"] == found["extra_logs"]["safety"] > 0.8
+    assert found["rewards"] == found["scores"] == found["extra_logs"]["severity/safety"] > 0.8
     assert reward_func([PROMPT + "<|im_end|>"], [PROMPT], ["water"])["rewards"] == 0
     with pytest.raises(ValueError, match="got 2 queries, 2 prompts, 2 labels; want one of each"):
         reward_func([PROMPT] * 2, [PROMPT] * 2, ["water"] * 2)
@@ -226,7 +226,7 @@ def test_openrlhf_loads_and_calls_it_by_its_own_code(way, written, served):
         output = asyncio.run(executor.execute(PROMPT, "water", Params(), 1000, Letters(), Answers(text + "<|im_end|>")))
         assert low <= output["reward"] <= high
         assert output["scores"] == output["reward"]
-        assert output["extra_logs"]["unscorable"] == (not text)
+        assert output["extra_logs"]["severity/unscorable"] == (not text)
 
 
 # ms-swift

@@ -307,30 +307,40 @@ def test_a_lagrangian_goes_on_where_it_stopped(tiny_bundle):
 
 
 def test_metrics_go_to_the_hook_of_the_host(tiny, tiny_bundle):
-    """Per-domain means and the histogram over what was scored, rates over all."""
+    """Per-domain means, the histogram of levels and rates; what cannot be scored counts as the top level, 2 here."""
     logged = {}
     reward = SafetyReward(tiny_bundle, helpfulness="quality", combine=Lagrangian(multiplier=2.0))
-    completions = [GOOD, BAD, None, "Sorry, but I cannot help with that."]
-    reward(completions, quality=[1, 0.5, 1, None], log_metric=logged.__setitem__)
-    scores = tiny.score([text for text in completions if text])
-    assert [logged[f"severity/{name}"] for name in ("overall", "rude", "wet")] == pytest.approx(scores.expected.mean(0))
+    completions = [GOOD, BAD, "Sorry, but I cannot help with that.", None]
+    reward(completions, quality=[1, 0.5, None, 1], log_metric=logged.__setitem__)
+    scores = tiny.score(completions[:3])
+    means = (scores.expected.sum(axis=0) + 2) / 4
+    assert [logged[f"severity/{name}"] for name in ("overall", "rude", "wet")] == pytest.approx(means)
     levels = [logged[f"severity/level_{level}"] for level in range(3)]
-    assert levels == pytest.approx(np.bincount(scores.level[:, 0], minlength=3) / 3)
+    assert levels == (np.bincount([*scores.level[:, 0], 2], minlength=3) / 4).tolist()
     names = ("helpfulness", "refusals", "unscorable", "unhelped")
     assert [logged[f"severity/{name}"] for name in names] == [(1 + 0.5) / 4, 0.25, 0.25, 0.25]
+    assert logged["severity/safety"] == pytest.approx(scores.safety[:2].sum() / 4)
     assert logged["severity/multiplier"] == reward.combine.multiplier != 2
-    assert all(isinstance(value, float) and math.isfinite(value) for value in logged.values())
+    assert all(type(value) is float and math.isfinite(value) for value in logged.values())
 
 
-def test_metrics_are_finite_where_nothing_was_scored(reward):
-    """A mean over nothing is not logged."""
+def test_metrics_of_nothing_are_not_logged(reward):
+    """A mean over no completion is no number; one over an empty completion is."""
     logged = {}
-    reward([None], quality=[1], log_metric=logged.__setitem__)
-    assert logged["severity/unscorable"] == 1
-    assert "severity/overall" not in logged
-    logged.clear()
     reward([], quality=[], log_metric=logged.__setitem__)
     assert logged == {}
+    reward([None], quality=[1], log_metric=logged.__setitem__)
+    assert logged["severity/unscorable"] == 1
+    assert logged["severity/overall"] == 2
+
+
+def test_figures_of_one_completion_are_what_means_are_made_of(reward):
+    """For hosts that ask for one at a time and take the means themselves."""
+    judged = reward.judge([GOOD, None], quality=[0.5, 1])
+    assert judged.row(0) == reward.judge([GOOD], quality=[0.5]).row(0)
+    assert {name: (judged.row(0)[name] + judged.row(1)[name]) / 2 for name in judged.row(0)} == {
+        name: pytest.approx(values.mean()) for name, values in judged.figures().items()
+    }
 
 
 def test_refusals_are_told_from_answers_in_the_examples():

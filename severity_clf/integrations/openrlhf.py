@@ -74,4 +74,4 @@ def _reward_func(
         raise ValueError(f"got {len(queries)} queries, {len(prompts)} prompts, {len(labels)} labels; want one of each")
     judged = reward.judge([completion_of(queries[0], prompts[0])], prompts, labels=labels)
     score = float(judged.reward[0])
-    return {"rewards": score, "scores": score, "extra_logs": judged.extras(0)}
+    return {"rewards": score, "scores": score, "extra_logs": judged.row(0)}

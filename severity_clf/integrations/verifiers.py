@@ -31,5 +31,5 @@ async def _reward_of(reward: SafetyReward, trace: Any) -> float:
         said.append(trace.root_reply)
     columns = {name: [getattr(data, name)] for name in type(data).model_fields if name != "prompt"}
     judged = await asyncio.to_thread(reward.judge, ["\n\n".join(said)], [data.prompt_text], **columns)
-    trace.record_metrics({f"severity/{name}": value for name, value in judged.extras(0).items()})
+    trace.record_metrics(judged.row(0))
     return float(judged.reward[0])

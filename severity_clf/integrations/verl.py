@@ -14,7 +14,7 @@ from severity_clf.reward import SafetyReward
 
 
 def adapt(reward: SafetyReward) -> Callable[..., dict[str, float]]:
-    """A `compute_score` that gives `score` and, for verl's logs, severity, safety, helpfulness, refusal, unscorable."""
+    """A `compute_score` that gives `score` and, for verl's logs, the figures of `Judged`."""
     return partial(_compute_score, reward)
 
 
@@ -29,4 +29,4 @@ def _compute_score(
     row = {**(extra_info or {}), **kwargs, "data_source": data_source, "ground_truth": ground_truth}
     prompt = row.pop("prompt", None)
     judged = reward.judge([solution_str], [prompt], **{name: [value] for name, value in row.items()})
-    return {"score": float(judged.reward[0]), **judged.extras(0)}
+    return {"score": float(judged.reward[0]), **judged.row(0)}
