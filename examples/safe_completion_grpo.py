@@ -182,6 +182,7 @@ def plot(runs: dict[str, dict[str, object]], path: Path) -> None:
     except ImportError:
         print("no plot: matplotlib is not installed")
         return
+    pyplot.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "severity_clf"})  # text as text, equal on every run
     figure, panels = pyplot.subplots(1, 3, figsize=(12, 3.4), constrained_layout=True)
     names = {"severity": "mean severity, 0 to 4", "helpfulness": "helpfulness", "refusals": "share of refusals"}
     for panel, (curve, title) in zip(panels, names.items(), strict=True):

@@ -1,6 +1,6 @@
 """TRL takes a `SafetyReward` as it is; this keeps what a Lagrangian has learnt with the trainer's checkpoints.
 
-GRPOTrainer(..., reward_funcs=reward, callbacks=[KeepMultiplier(reward)])
+    GRPOTrainer(..., reward_funcs=reward, callbacks=[KeepMultiplier(reward)])
 
 It needs transformers.
 """

@@ -1,7 +1,10 @@
 """verl: `compute_score` for its reward loop, which asks for one sample at a time, from many threads.
 
-# my_rewards.py, named by reward.custom_reward_function.path=pkg://my_rewards and .name=compute_score
-compute_score = adapt(SafetyReward("base", helpfulness=fn))
+    # my_rewards.py, named by reward.custom_reward_function.path=pkg://my_rewards and .name=compute_score
+    compute_score = adapt(SafetyReward("base", helpfulness=fn))
+
+Helpfulness finds `data_source`, `ground_truth` and the keys of `extra_info` and of `reward_kwargs` as columns; the key
+`prompt`, if there is one, is taken for the prompt.
 """
 
 from __future__ import annotations
