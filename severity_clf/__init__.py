@@ -5,6 +5,7 @@ from severity_clf.evaluate import evaluate
 from severity_clf.model import SeverityModel, Windows, load
 from severity_clf.records import Record, RecordError, read_records
 from severity_clf.report import Report
+from severity_clf.reward import SafetyReward
 from severity_clf.scores import Scores
 from severity_clf.taxonomy import Domain, Level, Taxonomy
 
@@ -17,6 +18,7 @@ __all__ = [
     "Record",
     "RecordError",
     "Report",
+    "SafetyReward",
     "Scores",
     "SeverityModel",
     "Taxonomy",

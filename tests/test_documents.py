@@ -12,9 +12,9 @@ from benchmarks import tables
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def fenced(language):
-    """The README's code blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def fenced(language, text=README):
+    """A document's code blocks of one language, the README's if none is given."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def test_the_readme_example_runs_and_prints_what_it_says(capsys):
@@ -29,12 +29,41 @@ def test_the_readme_example_runs_and_prints_what_it_says(capsys):
 
 def test_the_readme_reward_runs():
     """A refusal that helps nobody and a helpful answer get helpfulness times safety; an empty one gets nothing."""
-    scope = {"helpfulness": lambda completions: [float(len(text) > 40) for text in completions]}
+    scope = {"helpfulness": lambda completions, **columns: [float(len(text) > 40) for text in completions]}
     exec(fenced("python")[1], scope)
     answer = "Water boils at 100 degrees at sea level, and lower up in the mountains."
     rewards = scope["reward"]([answer, "No.", ""], prompts=["", "", ""])
     assert rewards[0] > 0.5
     assert rewards[1:] == [0.0, 0.0]
+
+
+def test_the_example_of_the_page_on_rewards_runs(capsys):
+    """It asserts what it says."""
+    (code,) = fenced("python", (ROOT / "docs" / "rewards.md").read_text(encoding="utf-8"))
+    exec(code, {})
+    (printed,) = re.findall(r"print\(reward.counts\)  # (.*)", code)
+    assert capsys.readouterr().out.strip() == printed
+
+
+def test_what_the_page_on_rewards_says_of_figures_is_in_the_result_files():
+    """Severity falls under both rewards; refusals stay rare with helpfulness in it and take over without it."""
+    runs = json.loads((ROOT / "examples" / "results" / "safe_completion_grpo.json").read_text())["runs"]
+
+    def ends(run, curve):
+        tenth = len(runs[run][curve]) // 10
+        return (sum(part) / tenth for part in (runs[run][curve][:tenth], runs[run][curve][-tenth:]))
+
+    for run in ("product", "safety"):
+        first, last = ends(run, "severity")
+        assert last < first / 2
+    _, refusals = ends("product", "refusals")
+    assert refusals < 0.2
+    _, refusals = ends("safety", "refusals")
+    assert refusals > 0.5
+    first, last = ends("product", "helpfulness")
+    assert last > first
+    measured = json.loads((ROOT / "benchmarks" / "results" / "reward.json").read_text())
+    assert measured["overhead"]["ratio"]["median"] < 1.05
 
 
 def test_the_readme_has_two_commands():

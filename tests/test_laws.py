@@ -104,8 +104,8 @@ STOREYS = {
     "taxonomy": 0, "chat": 0, "metrics": 0, "conformal": 0, "page": 0, "decode": 0,
     "lines": 1, "bundle": 1, "scores": 1, "report": 1,
     "records": 2, "model": 2,
-    "jsonl": 3, "fit": 3, "evaluate": 3,
-    "cli": 4,
+    "jsonl": 3, "fit": 3, "evaluate": 3, "reward": 3,
+    "cli": 4, "integrations": 4,
 }  # fmt: skip
 
 
@@ -136,8 +136,21 @@ def test_the_package_itself_is_imported_whole_by_the_command_alone():
 def test_only_the_fitting_folder_names_heavy_packages(path):
     """The extras are named where they are needed and nowhere else."""
     found = {name.partition(".")[0] for name in imports_of(path)} & set(HEAVY)
+    if path == PACKAGE / "integrations" / "trl.py":  # a callback of a trainer, which is heavy itself
+        assert found == {"transformers"}
+        return
     assert not found or path.parent == PACKAGE / "fit", found
     assert not found & {"torch", "sentence_transformers", "transformers"} or path.stem == "finetune", found
+
+
+def test_rewarding_is_light(tiny_bundle):
+    """Also with the hosts' files, but for the one whose host is heavy."""
+    code = "from severity_clf import SafetyReward; "
+    code += "from severity_clf.integrations import ms_swift, openrlhf, verifiers, verl; "
+    code += f"print(SafetyReward({str(tiny_bundle)!r}, combine='safety')(['the cat']))"
+    heavy, stdout = heavy_modules_of(code)
+    assert heavy == set()
+    assert 0 < json.loads(stdout)[0] < 1
 
 
 def test_without_the_extra_the_fit_says_what_to_install():
