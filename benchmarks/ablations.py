@@ -26,7 +26,7 @@ import typer
 from benchmarks import results
 from severity_clf import metrics
 from severity_clf.bundle import write_bundle
-from severity_clf.fit.crossfit import cross_calibrated
+from severity_clf.fit.crossfit import cross_calibrated, recalibrated
 from severity_clf.fit.export import OVERLAP_TOKENS, WINDOW_TOKENS, export_encoder
 from severity_clf.fit.features import embed
 from severity_clf.fit.graph import BUCKETS, with_heads
@@ -116,7 +116,7 @@ def calibrators(bundle: Path, held: Sequence[Record], cache: Path) -> dict[str, 
     folds = np.array([fold_of(record.group) for record in held])
     weights = np.array([record.weight for record in held])
     ways = {
-        "as tuned": heads.exceed(worst),
+        "as tuned": recalibrated(heads, heads, worst),
         "slope and thresholds": cross_calibrated(dict.fromkeys(range(FOLDS), heads), worst, labels, weights, folds),
     }
     graded = np.array([record.source == "pyrit" for record in held])
@@ -124,11 +124,17 @@ def calibrators(bundle: Path, held: Sequence[Record], cache: Path) -> dict[str, 
     for name, exceed in ways.items():
         bounded = np.pad(exceed[graded, 0].astype(float), ((0, 0), (1, 1)), constant_values=((0, 0), (1, 0)))
         probs = -np.diff(bounded, axis=1)
+        curve = metrics.reliability(bounded[:, 2], labels[:, 0] >= 2, bins=5)
         found[name] = {
             "classwise_ece": round(metrics.classwise_ece(probs, labels), 4),
             "null_floor": round(metrics.null_floor(metrics.classwise_ece, probs, labels), 4),
             "rps": round(metrics.rps(probs, labels[:, 0]), 4),
             "mae": round(metrics.mae(bounded[:, 1:-1].mean(axis=1), labels[:, 0] / model.taxonomy.top), 4),
+            "reliability": {
+                "count": curve.count.tolist(),
+                "predicted": curve.predicted.round(4).tolist(),
+                "observed": curve.observed.round(4).tolist(),
+            },
         }
     return {"rows": int(graded.sum()), "ways": found}
 

@@ -30,7 +30,7 @@ import numpy.typing as npt
 import typer
 
 from benchmarks import attacks, results
-from benchmarks.quality_graded import score_across
+from benchmarks.quality_graded import by_fold, merged
 from benchmarks.quality_peers import Frozen, decided, features, logistic, seen
 from benchmarks.results import figure
 from severity_clf.bundle import BundleError
@@ -210,7 +210,7 @@ def of_bundle(model: SeverityModel, judges: Sequence[SeverityModel] | None) -> S
         if judges is None:
             return None
         fold = np.array([fold_of(group) for group in groups])
-        scores = score_across(judges, texts, fold)
+        scores = merged(by_fold(judges, texts, fold))
         threshold = np.array([judge.card["thresholds"]["overall"] for judge in judges])[fold]
         return replace(Verdict.of(scores), flag=~(scores.overall < threshold))
 

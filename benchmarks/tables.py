@@ -16,12 +16,19 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import results
+from benchmarks import results, robustness
 
 ROOT = results.ROOT
 BASE = ROOT / "models" / "base"
 PUBLISHED = ROOT / "benchmarks" / "published.toml"
-DOCUMENTS = (ROOT / "README.md", ROOT / "models" / "README.md", BASE / "README.md", ROOT / "docs" / "data.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "models" / "README.md",
+    BASE / "README.md",
+    ROOT / "docs" / "data.md",
+    ROOT / "docs" / "ablations.md",
+    ROOT / "docs" / "robustness.md",
+)
 # What the systems of a report are called in a table: the baselines, then all of them in the tables' order.
 BASELINES = {"tfidf": "TF-IDF + LR", "frozen": "frozen MiniLM + LR", "length": "length alone", "constant": "a constant"}
 NAMES = {
@@ -345,6 +352,45 @@ def shared() -> str:
     return table(["source", "shares texts with", "equal", "near"], rows) + f"\n\n{_source(report)}"
 
 
+def ablations() -> str:
+    """Each variant beside the recipe."""
+    report = results.read(results.FOLDER / "ablations.json")
+    rows = [
+        [
+            name,
+            *(_number(one["output"][key]) for key in ("left", "pyrit", "pyrit_mae", "harmbench")),
+            *(_number(one["output and prompt"][key]) for key in ("left", "pyrit", "harmbench")),
+            one["minutes"],
+        ]
+        for name, one in report["variants"].items()
+    ]
+    head = ["", "left out", "PyRIT", "PyRIT, MAE", "HarmBench"]
+    head += [f"{name}, given the prompt" for name in ("left out", "PyRIT", "HarmBench")]
+    return (
+        table([*head, "minutes of tuning"], rows)
+        + f"\n\n{report['rows']} rows and their changed copies, read once. {_source(report)}"
+    )
+
+
+def calibrators() -> str:
+    """Calibration error of the tuned heads before and after."""
+    report = results.read(results.FOLDER / "ablations.json")
+    found = report["calibrators"]
+    keys = ("classwise_ece", "null_floor", "rps", "mae")
+    rows = [[name, *(_number(one[key]) for key in keys)] for name, one in found["ways"].items()]
+    curves = [
+        [name, count, _number(predicted), _number(observed)]
+        for name, one in found["ways"].items()
+        for count, predicted, observed in zip(*one["reliability"].values(), strict=True)
+    ]
+    return (
+        table(["", "classwise ECE", "null floor", "RPS", "MAE"], rows)
+        + "\n\n"
+        + table(["", "answers", "predicted", "came true"], curves)
+        + f"\n\n{found['rows']} answers. {_source(report)}"
+    )
+
+
 def speed() -> str:
     """Ratios to what a user would write alone, in one run."""
     report = results.read(results.FOLDER / "speed.json")
@@ -446,6 +492,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "sources": sources,
     "data": data,
     "shared": shared,
+    "ablations": ablations,
+    "calibrators": calibrators,
+    "robustness": lambda: robustness.table(results.read(robustness.RESULT)),
     "speed": speed,
 }
 

@@ -147,7 +147,7 @@ def augmented(records: Sequence[Record], part: float, fill: Sequence[str], seed:
         seed: of everything left to chance.
     """
     chance = random.Random(seed)  # noqa: S311
-    copies = []
+    copies: list[Record] = []
     for record in chance.sample(list(records), round(part * len(records))):
         change = chance.choice(FAMILIES)
         output = change(record.output, chance.choice(fill), chance)

@@ -1,11 +1,14 @@
-"""Tune the encoders that `training.build` makes bundles of. One command, resumable, 40 minutes on two cores:
+"""Tune the encoders that `training.build` makes bundles of. One command, resumable, two and a half hours of one core:
 
     python -m training.tune --data DATA
+
+The first takes 40 minutes, each of the six that start from it 17, and `--only NAME` gives each a core of its own.
 
 First all-MiniLM-L6-v2 learns the training sources (`WORK/tuned/zero_shot`, which saw no PyRIT and no RTP-LX row). From
 there it learns the graded sources with a sample of the rest: once with all of their folds (`base`, which ships) and
 once without each fold (`fold0` ...), so that a row of PyRIT or RTP-LX is judged by an encoder that saw nothing of its
-group. The groups of `crossfit.held_out` are seen by no encoder: heads are calibrated on them.
+group. A third of all rows are learnt in a changed copy, too (see `augment`). The groups of `crossfit.held_out` are seen
+by no encoder: heads are calibrated on them.
 """
 
 from __future__ import annotations
