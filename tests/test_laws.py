@@ -137,7 +137,7 @@ def test_only_the_fitting_folder_names_heavy_packages(path):
     """The extras are named where they are needed and nowhere else."""
     found = {name.partition(".")[0] for name in imports_of(path)} & set(HEAVY)
     assert not found or path.parent == PACKAGE / "fit", found
-    assert not found & {"torch", "sentence_transformers", "transformers"} or path.stem == "finetune", found
+    assert not found & {"torch", "sentence_transformers", "transformers"} or path.stem in {"finetune", "static"}, found
 
 
 def test_without_the_extra_the_fit_says_what_to_install():
