@@ -48,7 +48,7 @@ from severity_clf.records import Record, label_array
 from severity_clf.taxonomy import Taxonomy
 
 RATES = {"tokens": 1e-3, "mix": 1e-3, "heads": 2e-3, "table": 5e-3}  # peak learning rates of Adam
-DROP = {"words": 0.2, "grams": 0.1}  # shares that a step does not see
+DROP = {"words": 0.2, "grams": 0.1}
 BETAS = (0.9, 0.98)
 OVERALL, DOMAIN = 1.0, 0.3  # what a teacher's levels weigh, overall and in each other domain, beside a label's 1
 RARE = 1e-3  # a word of this share of all words starts with half the weight of one never seen
@@ -145,6 +145,7 @@ def train_static(
     windows: int = 2,
     prompts: float = 0.3,
     rates: Mapping[str, float] = RATES,
+    drop: Mapping[str, float] = DROP,
     offsets: Collection[str] = (),
     seed: int = 0,
 ) -> None:
@@ -163,6 +164,7 @@ def train_static(
         windows: at most so many windows of a text in one epoch.
         prompts: share of the texts that are read with their prompt.
         rates: peak learning rates of the token table, the layers above, the heads and the n-gram table.
+        drop: shares of the words and of the n-grams that a step does not see.
         offsets: the sources whose strictness is told apart, as in `finetune`; a teacher has none.
         seed: of everything left to chance.
 
@@ -191,7 +193,7 @@ def train_static(
     with tqdm(total=steps, desc=out.name, unit="step", mininterval=1.0) as bar:
         for epoch in range(epochs):
             for rows in corpus.batches(batch, windows, prompts, np.random.default_rng([seed, epoch])):
-                part = _dropped(rows)
+                part = _dropped(rows, drop)
                 offset = functional.embedding(source[rows.rows], net.offset, padding_idx=0)
                 latent = net.latents(part.ids, part.mask, part.grams)
                 known: Any = SimpleNamespace(
@@ -234,10 +236,10 @@ def _levels(exceed: torch.Tensor) -> torch.Tensor:
     return bounded[..., :-1] - bounded[..., 1:]
 
 
-def _dropped(batch: Batch) -> Batch:
+def _dropped(batch: Batch, drop: Mapping[str, float]) -> Batch:
     """The batch with some of its words and n-grams left out."""
-    kept = torch.rand(batch.ids.shape) >= DROP["words"]
-    gone = torch.rand(batch.grams.shape) < DROP["grams"]
+    kept = torch.rand(batch.ids.shape) >= drop["words"]
+    gone = torch.rand(batch.grams.shape) < drop["grams"]
     return replace(batch, mask=batch.mask & kept, grams=batch.grams.masked_fill(gone, BUCKETS))
 
 
