@@ -43,9 +43,9 @@ HEADLINE = ("violence", "sexual", "hate")  # the domains of RTP-LX whose votes v
 
 
 def judge_pyrit(
-    zero_shot: SeverityModel, folds: Sequence[SeverityModel], peers: Peers, frozen: Frozen, data: Path
+    ours: str, zero_shot: SeverityModel, folds: Sequence[SeverityModel], peers: Peers, frozen: Frozen, data: Path
 ) -> dict[str, Any]:
-    """Severity on people's own 0 to 1 scale, file by file, then what the files share."""
+    """Severity on people's own 0 to 1 scale, file by file, then what the files share; `ours` names the bundle."""
     rows = list(pyrit.rows(data))
     outputs = [row.record.output for row in rows]
     groups = [row.record.group for row in rows]
@@ -60,19 +60,19 @@ def judge_pyrit(
     asked = merged(by_fold(folds, outputs, fold, [row.objective for row in rows]))
     unseen = zero_shot.score(outputs)
     systems = {
-        "base": seen.expected[:, 0] / 4,
-        "base_median_level": seen.level[:, 0] / 4,
-        "base_own_domain": seen.expected[own] / 4,
-        "base_with_prompt": asked.expected[:, 0] / 4,
-        "base_zero_shot": unseen.expected[:, 0] / 4,
-        "base_zero_shot_own_domain": unseen.expected[own] / 4,
+        ours: seen.expected[:, 0] / 4,
+        f"{ours}_median_level": seen.level[:, 0] / 4,
+        f"{ours}_own_domain": seen.expected[own] / 4,
+        f"{ours}_with_prompt": asked.expected[:, 0] / 4,
+        f"{ours}_zero_shot": unseen.expected[:, 0] / 4,
+        f"{ours}_zero_shot_own_domain": unseen.expected[own] / 4,
         **{
             name: crossfitted(make_pipeline(transform, logistic()), outputs, level, fold) / 4
             for name, transform in features(frozen).items()
         },
         "constant": np.array([np.median(truth[fold != held]) for held in fold]),
     }
-    blind = {"base": Said.overall(unseen), **peers.say(outputs, zero_shot=True)}
+    blind = {ours: Said.overall(unseen), **peers.say(outputs, zero_shot=True)}
     table = {
         str(name): {
             "rows": int(at.sum()),
@@ -104,10 +104,10 @@ def judge_pyrit(
             }
             for apart in (1, 2)
         },
-        "calibration": {"base": _calibration(seen, level), "base_zero_shot": _calibration(unseen, level)},
+        "calibration": {ours: _calibration(seen, level), f"{ours}_zero_shot": _calibration(unseen, level)},
         "level_intervals": {
-            "base": _intervals(parts, level),
-            "base_zero_shot": _intervals([(list(range(len(rows))), unseen)], level),
+            ours: _intervals(parts, level),
+            f"{ours}_zero_shot": _intervals([(list(range(len(rows))), unseen)], level),
         },
         "files": table,
     }
@@ -245,10 +245,10 @@ def _intervals(
     return found
 
 
-def judge_rtp_lx(folds: Sequence[SeverityModel], frozen: Frozen, data: Path) -> dict[str, Any]:
+def judge_rtp_lx(ours: str, folds: Sequence[SeverityModel], frozen: Frozen, data: Path) -> dict[str, Any]:
     """Rank correlation of each domain's expected severity with the mean vote of three native speakers.
 
-    The baselines are ridge regressions on the votes of all domains at once.
+    `ours` names the bundle. The baselines are ridge regressions on the votes of all domains at once.
     """
     rows = [(record, votes) for record, votes in rtp_lx.rows(data) if votes]
     outputs, groups = [record.output for record, _ in rows], [record.group for record, _ in rows]
@@ -257,7 +257,7 @@ def judge_rtp_lx(folds: Sequence[SeverityModel], frozen: Frozen, data: Path) -> 
     votes = np.array([[given[domain] for domain in domains] for _, given in rows])
     scores = merged(by_fold(folds, outputs, fold))
     systems: dict[str, npt.NDArray[np.floating]] = {
-        "base": scores.expected[:, [scores.domains.index(domain) for domain in domains]],
+        ours: scores.expected[:, [scores.domains.index(domain) for domain in domains]],
         **{
             name: crossfitted(make_pipeline(transform, Ridge()), outputs, votes, fold)
             for name, transform in features(frozen).items()

@@ -36,12 +36,13 @@ Bool = npt.NDArray[np.bool_]
 
 def judge_harmbench(model: SeverityModel, peers: Peers, data: Path) -> dict[str, Any]:
     """Is a completion harmful? The majority of three people says; 11 judges' verdicts come with the rows."""
+    ours = model.card["name"]
     rows = list(harmbench_cls_val.rows(data))
     records, harmful = [record for record, _, _ in rows], np.array([majority for _, majority, _ in rows])
     groups, outputs = [record.group for record in records], [record.output for record in records]
     systems = {
-        "base": Said.overall(model.score(outputs)),
-        "base_with_prompt": Said.overall(model.score(outputs, [record.prompt for record in records])),
+        ours: Said.overall(model.score(outputs)),
+        f"{ours}_with_prompt": Said.overall(model.score(outputs, [record.prompt for record in records])),
         **peers.say(outputs),
     }
     verdicts = {
@@ -61,21 +62,24 @@ def judge_openai_mod(model: SeverityModel, peers: Peers, data: Path) -> dict[str
 
     The own domain of "any" is the highest of the five domains that are the set's categories.
     """
+    ours = model.card["name"]
     records = list(openai_mod.records(data))
     groups, outputs = [record.group for record in records], [record.output for record in records]
     harmful = np.array([any(low > 0 for low, _ in record.labels.values()) for record in records])
     scores = model.score(outputs)
     domains = [scores.domains.index(domain) for domain in openai_mod.STEPS]
     systems = {
-        "base": Said.overall(scores),
-        "base_own_domain": Said(scores.expected[:, domains].max(axis=1), (scores.level[:, domains] != 0).any(axis=1)),
+        ours: Said.overall(scores),
+        f"{ours}_own_domain": Said(
+            scores.expected[:, domains].max(axis=1), (scores.level[:, domains] != 0).any(axis=1)
+        ),
         **peers.say(outputs),
     }
     categories = {}
     for domain, column in zip(openai_mod.STEPS, domains, strict=True):
         at = [row for row, record in enumerate(records) if domain in record.labels]
         true = np.array([records[row].labels[domain][0] > 0 for row in at])
-        said = {name: one.score for name, one in systems.items()} | {"base_own_domain": scores.expected[:, column]}
+        said = {name: one.score for name, one in systems.items()} | {f"{ours}_own_domain": scores.expected[:, column]}
         categories[domain] = {
             "rows": len(at),
             "harmful": int(true.sum()),
@@ -132,6 +136,7 @@ def judge_held_out(model: SeverityModel, peers: Peers, data: Path) -> dict[str, 
 
 def judge_hatecheck(model: SeverityModel, peers: Peers, data: Path) -> dict[str, Any]:
     """Is a post hateful, and which kinds of post mislead? A domain flags from a median level of 1."""
+    ours = model.card["name"]
     records = list(hatecheck.records(data))
     groups, outputs = [record.group for record in records], [record.output for record in records]
     hateful = np.array([record.labels["hate"][0] > 0 for record in records])
@@ -144,7 +149,7 @@ def judge_hatecheck(model: SeverityModel, peers: Peers, data: Path) -> dict[str,
         "hateful": int(hateful.sum()),
         "systems": {
             name: _binary(said, hateful, groups)
-            for name, said in {"base": Said.overall(scores), "base_own_domain": own, **peers.say(outputs)}.items()
+            for name, said in {ours: Said.overall(scores), f"{ours}_own_domain": own, **peers.say(outputs)}.items()
         },
         "functionalities": {
             str(kind): {
@@ -160,18 +165,20 @@ def judge_hatecheck(model: SeverityModel, peers: Peers, data: Path) -> dict[str,
 
 def judge_dices(model: SeverityModel, peers: Peers, data: Path) -> dict[str, Any]:
     """Does a reply score higher the more of its some 70 raters find it unsafe?"""
+    ours = model.card["name"]
     rows = list(dices_990.rows(data))
     groups, outputs = [record.group for record, _ in rows], [record.output for record, _ in rows]
     unsafe = np.array([unsafe for _, unsafe in rows])
-    systems = {"base": Said.overall(model.score(outputs)), **peers.say(outputs)}
+    systems = {ours: Said.overall(model.score(outputs)), **peers.say(outputs)}
     spearman = {name: figure(metrics.spearman, said.score, unsafe, groups=groups) for name, said in systems.items()}
     return {"rows": len(rows), "spearman": spearman}
 
 
 def judge_hh_rlhf(model: SeverityModel, peers: Peers, data: Path) -> dict[str, Any]:
     """Does the reply that people rejected as more harmful score higher than the one they chose? Ties count half."""
+    ours = model.card["name"]
     outputs = [record.output for record in hh_rlhf_harmless.records(data)]  # chosen and rejected by turns
-    systems = {"base": Said.overall(model.score(outputs)), **peers.say(outputs)}
+    systems = {ours: Said.overall(model.score(outputs)), **peers.say(outputs)}
 
     def higher(chosen: npt.NDArray[np.floating], rejected: npt.NDArray[np.floating]) -> float:
         return float(((np.sign(rejected - chosen) + 1) / 2).mean())
@@ -202,11 +209,12 @@ def _harmless(
     model: SeverityModel, peers: Peers, records: Sequence[Record], parts: Mapping[str, Bool]
 ) -> dict[str, Any]:
     """The share of each part's outputs that is flagged, and that our bundle puts at level 0 overall."""
+    ours = model.card["name"]
     outputs, groups = [record.output for record in records], np.array([record.group for record in records])
     scores = model.score(outputs)
     systems = {
-        "base": Said.overall(scores),
-        "base_with_prompt": Said.overall(model.score(outputs, [record.prompt for record in records])),
+        ours: Said.overall(scores),
+        f"{ours}_with_prompt": Said.overall(model.score(outputs, [record.prompt for record in records])),
         **peers.say(outputs),
     }
     level_0 = scores.level[:, 0] == 0

@@ -3,7 +3,8 @@
     python -m benchmarks.tables            # writes
     python -m benchmarks.tables --check    # says which documents are not what the results say, and exits 1
 
-A document marks a place with `<!-- figures: NAME -->` and `<!-- end -->`; what stands between is replaced.
+A document marks a place with `<!-- figures: NAME -->` and `<!-- end -->`; what stands between is replaced. Tables of a
+bundle's report are of `base`, or of the bundle that the mark names: `<!-- figures: NAME fast -->`.
 """
 
 from __future__ import annotations
@@ -19,30 +20,25 @@ import typer
 from benchmarks import results, robustness
 
 ROOT = results.ROOT
-BASE = ROOT / "models" / "base"
+SHELF = ROOT / "models"
 PUBLISHED = ROOT / "benchmarks" / "published.toml"
 DOCUMENTS = (
     ROOT / "README.md",
-    ROOT / "models" / "README.md",
-    BASE / "README.md",
-    ROOT / "docs" / "data.md",
-    ROOT / "docs" / "ablations.md",
-    ROOT / "docs" / "robustness.md",
+    SHELF / "README.md",
+    *SHELF.glob("*/README.md"),
+    *(ROOT / "docs" / f"{name}.md" for name in ("data", "ablations", "robustness")),
 )
 # What the systems of a report are called in a table: the baselines, then all of them in the tables' order.
 BASELINES = {"tfidf": "TF-IDF + LR", "frozen": "frozen MiniLM + LR", "length": "length alone", "constant": "a constant"}
-NAMES = {
-    "base": "**base**",
-    "base_median_level": "base, median level",
-    "base_own_domain": "base, own domain",
-    "base_with_prompt": "base, given the prompt",
-    "base_zero_shot": "base, zero-shot",
-    "base_zero_shot_own_domain": "base, zero-shot, own domain",
-    **BASELINES,
-    "gpt_4o": "GPT-4o",
-    "azure": "Azure",
+FORMS = {
+    "median_level": "median level",
+    "own_domain": "own domain",
+    "with_prompt": "given the prompt",
+    "zero_shot": "zero-shot",
+    "zero_shot_own_domain": "zero-shot, own domain",
 }
-MARK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+JUDGES = {"gpt_4o": "GPT-4o", "azure": "Azure"}
+MARK = re.compile(r"(<!-- figures: (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def main(check: Annotated[bool, typer.Option("--check", help="Compare and write nothing.")] = False) -> None:
@@ -50,7 +46,7 @@ def main(check: Annotated[bool, typer.Option("--check", help="Compare and write 
     stale = []
     for path in DOCUMENTS:
         old = path.read_text(encoding="utf-8")
-        new = MARK.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", old)
+        new = MARK.sub(lambda found: f"{found[1]}{figures(found[2], found[3] or 'base')}\n{found[4]}", old)
         if new != old:
             stale.append(path.relative_to(ROOT))
             if not check:
@@ -61,61 +57,104 @@ def main(check: Annotated[bool, typer.Option("--check", help="Compare and write 
         raise typer.Exit(1)
 
 
+def figures(name: str, bundle: str = "base") -> str:
+    """A table by its name; of a bundle that nobody has judged yet, a line that says so."""
+    if name not in OF_A_BUNDLE:
+        return TABLES[name]()
+    if not (SHELF / bundle / "report.json").is_file():
+        return f"Not measured yet: `python -m benchmarks.quality --model {bundle}`."
+    return OF_A_BUNDLE[name](bundle)
+
+
+def names_of(bundle: str) -> dict[str, str]:
+    """What the systems of a bundle's report are called, in the tables' order."""
+    forms = {f"{bundle}_{form}": f"{bundle}, {title}" for form, title in FORMS.items()}
+    return {bundle: f"**{bundle}**", **forms, **BASELINES, **JUDGES}
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; None is a dash."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join("-" if cell is None else str(cell) for cell in line) + " |" for line in lines)
 
 
-def quality() -> str:
-    """The few figures that decide, beside the goals that were set before they were measured."""
-    report = results.read(BASE / "report.json")
-    pyrit, rtp_lx, harmbench, openai_mod = (report[name] for name in ("pyrit", "rtp_lx", "harmbench", "openai_mod"))
-    macro, error = pyrit["macro"], pyrit["calibration"]["base"]
+def quality(bundle: str) -> str:
+    """The few figures that decide, beside other bundles' and the goals that were set before base was measured."""
+    others = sorted(path.parent.name for path in SHELF.glob("*/report.json") if path.parent.name != bundle)
+    reports = {name: results.read(SHELF / name / "report.json") for name in (bundle, *others)}
+    report = reports[bundle]
+    macro, judges = report["pyrit"]["macro"], report["harmbench"]["judges"]
     azure = f"Azure {_number(macro['azure']['mae']['value'])} on {macro['azure']['files']} of the files"
-    judges = {"GPT-4 (1106)": "gpt-4-1106-preview", "GPTFuzz": "GPTFuzz", "Llama Guard": "llama_guard"}
-    judged = {name: harmbench["judges"][judge]["f1"]["value"] for name, judge in judges.items()}
+    names = {"GPT-4 (1106)": "gpt-4-1106-preview", "GPTFuzz": "GPTFuzz", "Llama Guard": "llama_guard"}
+    judged = {name: judges[judge]["f1"]["value"] for name, judge in names.items()}
     judged["GuardReasoner 1B"] = published("harmbench", "f1")["GuardReasoner 1B"]
-    answered, refused = report["xstest"]["safe_prompts_answered"], report["xstest"]["refusals"]
-    declined = report["held_out"]["do_not_answer_refusals"]
-
-    def row(name: str, goal: str, figures: dict[str, Any], others: str | None = None) -> list[object]:
-        ours = _interval(figures["base"], bold=True)
-        return [name, ours, goal, *(_value(figures.get(peer)) for peer in BASELINES), others]
-
-    def of(systems: dict[str, Any], measure: str) -> dict[str, Any]:
-        return {name: one[measure] for name, one in systems.items() if measure in one}
-
-    moderated = of(openai_mod["systems"], "auprc")
+    found = {name: _headline(name, one) for name, one in reports.items()}
+    said = {
+        "PyRIT severity, MAE": ("<= .165", f"GPT-4o {_value(macro['gpt_4o']['mae'])}, {azure}"),
+        "PyRIT severity, alpha": (">= .75", f"GPT-4o {_value(macro['gpt_4o']['alpha'])}"),
+        "PyRIT level 0 or >= 2, zero-shot AUROC": (">= .87", None),
+        "PyRIT pairs of one length, in order": (">= .80", None),
+        "RTP-LX votes, Spearman": (">= .80", None),
+        "HarmBench, F1": (">= .82", _listed(judged)),
+        "OpenAI moderation, zero-shot AUPRC": (">= .78", _listed(published("openai_mod", "auprc"))),
+        "the same, highest of its five domains": (">= .78", None),
+        "XSTest, answers to safe prompts flagged": ("<= .04", None),
+        "XSTest, refusals at level 0": (">= .98", None),
+        "Do-Not-Answer, refusals at level 0": (">= .98", None),
+        "PyRIT, classwise ECE less its null floor": ("<= .02", None),
+    }
     rows = [
-        row("PyRIT severity, MAE", "<= .165", of(macro, "mae"), f"GPT-4o {_value(macro['gpt_4o']['mae'])}, {azure}"),
-        row("PyRIT severity, alpha", ">= .75", of(macro, "alpha"), f"GPT-4o {_value(macro['gpt_4o']['alpha'])}"),
-        row("PyRIT level 0 or >= 2, zero-shot AUROC", ">= .87", pyrit["zero_shot_auroc_0_against_2"]),
-        row("PyRIT pairs of one length, in order", ">= .80", pyrit["matched_pairs"]["1"]["systems"]),
-        row("RTP-LX votes, Spearman", ">= .80", of(rtp_lx["spearman"], "headline")),
-        row("HarmBench, F1", ">= .82", of(harmbench["systems"], "f1"), _listed(judged)),
-        row("OpenAI moderation, zero-shot AUPRC", ">= .78", moderated, _listed(published("openai_mod", "auprc"))),
-        row("the same, highest of its five domains", ">= .78", {"base": moderated["base_own_domain"]}),
-        row("XSTest, answers to safe prompts flagged", "<= .04", answered["flagged"]),
-        row("XSTest, refusals at level 0", ">= .98", {"base": refused["level_0"]}),
-        row("Do-Not-Answer, refusals at level 0", ">= .98", {"base": declined["level_0"]}),
-        row("PyRIT, classwise ECE less its null floor", "<= .02", {"base": {"value": error["excess"]}}),
+        [
+            name,
+            _interval(found[bundle][name][bundle], bold=True),
+            *(_value(found[other][name][other]) for other in others),
+            goal,
+            *(_value(found[bundle][name].get(peer)) for peer in BASELINES),
+            by_others,
+        ]
+        for name, (goal, by_others) in said.items()
     ]
-    return table(["", "**base** (95%)", "goal", *BASELINES.values(), "others, as published"], rows) + (
-        f"\n\nPyRIT and RTP-LX are cross-fitted, for base and for the baselines: MAE, on a scale of 0 to 1, and alpha "
-        f"are means over the {macro['base']['files']} files with published judges, Spearman is over "
-        f"{_words(rtp_lx['headline'])}. Elsewhere, and zero-shot, the baselines are fitted on base's own records. The "
-        f"answers of Do-Not-Answer are of groups that no encoder saw, though calibration did. Sources of published "
-        f"figures: the model card. "
+    head = ["", f"**{bundle}** (95%)", *others, "goal for base", *BASELINES.values(), "others, as published"]
+    return table(head, rows) + (
+        f"\n\nPyRIT and RTP-LX are cross-fitted, for {bundle} and for the baselines: MAE, on a scale of 0 to 1, and "
+        f"alpha are means over the {macro[bundle]['files']} files with published judges, Spearman is over "
+        f"{_words(report['rtp_lx']['headline'])}. Elsewhere, and zero-shot, the baselines are fitted on {bundle}'s own "
+        f"records. The answers of Do-Not-Answer are of groups that no encoder saw, though calibration did. Sources of "
+        f"published figures: the model card. "
         f"{_source(report)}"
     )
 
 
-def harmbench() -> str:
+def _headline(bundle: str, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each line's figures, by system."""
+    pyrit, moderated = report["pyrit"], report["openai_mod"]["systems"]
+    refused, declined = report["xstest"]["refusals"], report["held_out"]["do_not_answer_refusals"]
+
+    def of(systems: dict[str, Any], measure: str) -> dict[str, Any]:
+        return {name: one[measure] for name, one in systems.items() if measure in one}
+
+    return {
+        "PyRIT severity, MAE": of(pyrit["macro"], "mae"),
+        "PyRIT severity, alpha": of(pyrit["macro"], "alpha"),
+        "PyRIT level 0 or >= 2, zero-shot AUROC": pyrit["zero_shot_auroc_0_against_2"],
+        "PyRIT pairs of one length, in order": pyrit["matched_pairs"]["1"]["systems"],
+        "RTP-LX votes, Spearman": of(report["rtp_lx"]["spearman"], "headline"),
+        "HarmBench, F1": of(report["harmbench"]["systems"], "f1"),
+        "OpenAI moderation, zero-shot AUPRC": of(moderated, "auprc"),
+        "the same, highest of its five domains": {bundle: moderated[f"{bundle}_own_domain"]["auprc"]},
+        "XSTest, answers to safe prompts flagged": report["xstest"]["safe_prompts_answered"]["flagged"],
+        "XSTest, refusals at level 0": {bundle: refused["level_0"]},
+        "Do-Not-Answer, refusals at level 0": {bundle: declined["level_0"]},
+        "PyRIT, classwise ECE less its null floor": {bundle: {"value": pyrit["calibration"][bundle]["excess"]}},
+    }
+
+
+def harmbench(bundle: str) -> str:
     """Every judge on the 602 rows, best first."""
-    report = results.read(BASE / "report.json")
+    report = results.read(SHELF / bundle / "report.json")
+    names = names_of(bundle)
     judged = report["harmbench"]
-    systems = {NAMES.get(name, name): one for name, one in {**judged["systems"], **judged["judges"]}.items()}
+    systems = {names.get(name, name): one for name, one in {**judged["systems"], **judged["judges"]}.items()}
     for name, value in published("harmbench", "f1").items():
         systems[f"{name}, not row by row"] = {"f1": {"value": value}}
     order = sorted(systems, key=lambda name: -systems[name]["f1"]["value"])
@@ -127,18 +166,19 @@ def harmbench() -> str:
     )
 
 
-def openai_mod() -> str:
+def openai_mod(bundle: str) -> str:
     """Any category, then each."""
-    report = results.read(BASE / "report.json")
+    report = results.read(SHELF / bundle / "report.json")
+    names = names_of(bundle)
     judged = report["openai_mod"]
-    systems = {NAMES[name]: one for name, one in judged["systems"].items()}
+    systems = {names[name]: one for name, one in judged["systems"].items()}
     for measure in ("auprc", "f1"):
         for name, value in published("openai_mod", measure).items():
             systems.setdefault(f"{name}, as published", {})[measure] = {"value": value}
     rows = [
         [name, *(_interval(one.get(measure)) for measure in ("auprc", "auroc", "f1"))] for name, one in systems.items()
     ]
-    columns = ("base", "base_own_domain", *BASELINES)
+    columns = (bundle, f"{bundle}_own_domain", *BASELINES)
     categories = [
         [name, one["rows"], one["harmful"], *(_value(one["systems"].get(system)) for system in columns)]
         for name, one in judged["categories"].items()
@@ -146,20 +186,21 @@ def openai_mod() -> str:
     return (
         table(["any category", "AUPRC", "AUROC", "F1"], rows)
         + "\n\n"
-        + table(["AUROC, category", "rows", "harmful", *(NAMES[column] for column in columns)], categories)
+        + table(["AUROC, category", "rows", "harmful", *(names[column] for column in columns)], categories)
         + f"\n\n{judged['rows']} texts, {judged['harmful']} harmful. As published: {_cited('openai_mod')}. "
         + _source(report)
     )
 
 
-def pyrit() -> str:
+def pyrit(bundle: str) -> str:
     """Every file, and whose figures it has."""
-    report = results.read(BASE / "report.json")
+    report = results.read(SHELF / bundle / "report.json")
+    names = names_of(bundle)
     parts = []
     for metric, title in (("mae", "MAE"), ("alpha", "alpha"), ("auroc", "AUROC")):
-        systems = {name: title for name, title in NAMES.items() if metric in report["pyrit"]["macro"].get(name, {})}
+        systems = {name: title for name, title in names.items() if metric in report["pyrit"]["macro"].get(name, {})}
         if metric == "auroc":  # judges publish none
-            systems = {name: NAMES[name] for name in report["pyrit"]["auroc_2"]}
+            systems = {name: names[name] for name in report["pyrit"]["auroc_2"]}
         rows = [
             [name, one["domain"], one["rows"], *(_number(one.get(system, {}).get(metric)) for system in systems)]
             for name, one in report["pyrit"]["files"].items()
@@ -168,14 +209,15 @@ def pyrit() -> str:
     return "\n\n".join(parts) + f"\n\nAUROC is of level >= 2. {_source(report)}"
 
 
-def pyrit_pooled() -> str:
+def pyrit_pooled(bundle: str) -> str:
     """What the files share: means, rank, pairs, calibration."""
-    report = results.read(BASE / "report.json")
+    report = results.read(SHELF / bundle / "report.json")
+    names = names_of(bundle)
     found = report["pyrit"]
     near, far = (found["matched_pairs"][apart] for apart in ("1", "2"))
     rows = [
         [
-            NAMES[name],
+            names[name],
             *(_interval(found["macro"][name][measure]) for measure in ("mae", "alpha")),
             _interval(auroc),
             *(_interval(pairs["systems"][name]) for pairs in (near, far)),
@@ -184,11 +226,11 @@ def pyrit_pooled() -> str:
     ]
     head = ["", "MAE", "alpha", "AUROC, level >= 2", f"{near['pairs']} pairs", f"{far['pairs']} pairs 2 levels apart"]
     errors = [
-        [NAMES[name], *(_number(one[key]) for key in ("classwise_ece", "null_floor", "excess", "rps"))]
+        [names[name], *(_number(one[key]) for key in ("classwise_ece", "null_floor", "excess", "rps"))]
         for name, one in found["calibration"].items()
     ]
     intervals = [
-        [NAMES[name], promised, *(one[key] for key in ("coverage", "coverage_harmful", "levels"))]
+        [names[name], promised, *(one[key] for key in ("coverage", "coverage_harmful", "levels"))]
         for name, by_promise in found["level_intervals"].items()
         for promised, one in by_promise.items()
     ]
@@ -202,24 +244,25 @@ def pyrit_pooled() -> str:
     )
 
 
-def rtp_lx() -> str:
+def rtp_lx(bundle: str) -> str:
     """Rank correlation by domain."""
-    report = results.read(BASE / "report.json")
+    report = results.read(SHELF / bundle / "report.json")
+    names = names_of(bundle)
     found = report["rtp_lx"]
     rows = [
         [domain if domain != "headline" else f"mean of {_words(found['headline'])}"]
         + [_interval(one[domain]) for one in found["spearman"].values()]
-        for domain in found["spearman"]["base"]
+        for domain in found["spearman"][bundle]
     ]
     return (
-        table(["domain", *(NAMES[name] for name in found["spearman"])], rows)
+        table(["domain", *(names[name] for name in found["spearman"])], rows)
         + f"\n\n{found['rows']} completions, cross-fitted by prompt. {_source(report)}"
     )
 
 
-def harmless() -> str:
+def harmless(bundle: str) -> str:
     """What people found harmless, and who flags it."""
-    report = results.read(BASE / "report.json")
+    report = results.read(SHELF / bundle / "report.json")
     parts = {
         "XSTest, answers to safe prompts": report["xstest"]["safe_prompts_answered"],
         "XSTest, refusals": report["xstest"]["refusals"],
@@ -233,8 +276,8 @@ def harmless() -> str:
             name,
             one["rows"],
             _interval(one["level_0"]),
-            _interval(one["flagged"]["base"]),
-            _value(one["flagged"]["base_with_prompt"]),
+            _interval(one["flagged"][bundle]),
+            _value(one["flagged"][f"{bundle}_with_prompt"]),
             *(_value(one["flagged"][peer]) for peer in peers),
         ]
         for name, one in parts.items()
@@ -242,21 +285,22 @@ def harmless() -> str:
     head = [
         "",
         "rows",
-        "base, at level 0",
-        "base, flagged",
+        f"{bundle}, at level 0",
+        f"{bundle}, flagged",
         "given the prompt",
         *(f"{BASELINES[peer]}, flagged" for peer in peers),
     ]
     return table(head, rows) + f"\n\nShares of the rows. {_source(report)}"
 
 
-def others() -> str:
+def others(bundle: str) -> str:
     """HateCheck, DICES and HH-RLHF, one line a system."""
-    report = results.read(BASE / "report.json")
+    report = results.read(SHELF / bundle / "report.json")
+    names = names_of(bundle)
     hate, dices, pairs = report["hatecheck"], report["dices"], report["hh_rlhf"]
     rows = [
         [
-            NAMES[name],
+            names[name],
             _interval(one["auroc"]),
             _interval(one["f1"]),
             _interval(dices["spearman"].get(name)),
@@ -269,9 +313,9 @@ def others() -> str:
     return table(head, rows) + f"\n\n{_source(report)}"
 
 
-def hatecheck() -> str:
+def hatecheck(bundle: str) -> str:
     """Where the hate domain is misled."""
-    report = results.read(BASE / "report.json")
+    report = results.read(SHELF / bundle / "report.json")
     kinds = report["hatecheck"]["functionalities"]
     order = sorted(kinds, key=lambda kind: kinds[kind]["accuracy"])
     rows = [
@@ -281,9 +325,9 @@ def hatecheck() -> str:
     return table(["kind of post", "hateful", "rows", "right"], rows) + f"\n\n{_source(report)}"
 
 
-def example() -> str:
+def example(bundle: str) -> str:
     """A few lines of `sevclf score examples/outputs.jsonl`."""
-    report = results.read(BASE / "report.json")
+    report = results.read(SHELF / bundle / "report.json")
     outputs = {
         row["id"]: row for row in map(json.loads, (ROOT / "examples" / "outputs.jsonl").read_text("utf-8").splitlines())
     }
@@ -306,9 +350,9 @@ def example() -> str:
     return table(["output", "overall", "level", "highest domain", "people said"], rows)
 
 
-def sources() -> str:
+def sources(bundle: str) -> str:
     """What the heads were fitted on."""
-    card = results.read(BASE / "bundle.json")
+    card = results.read(SHELF / bundle / "bundle.json")
     rows = [
         [name, one["records"], one["licence"], f"{one['repo']} @ {one['revision'][:12]}"]
         for name, one in card["training"]["sources"].items()
@@ -478,7 +522,7 @@ def _source(report: dict[str, Any]) -> str:
     return f"`{stamp['command']}`, {stamp['date'][:10]}, severity_clf {stamp['versions']['severity_clf']}."
 
 
-TABLES: dict[str, Callable[[], str]] = {
+OF_A_BUNDLE: dict[str, Callable[[str], str]] = {
     "quality": quality,
     "harmbench": harmbench,
     "openai_mod": openai_mod,
@@ -490,6 +534,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "hatecheck": hatecheck,
     "example": example,
     "sources": sources,
+}
+TABLES: dict[str, Callable[[], str]] = {
     "data": data,
     "shared": shared,
     "ablations": ablations,

@@ -140,7 +140,7 @@ def test_only_the_fitting_folder_names_heavy_packages(path):
         assert found == {"transformers"}
         return
     assert not found or path.parent == PACKAGE / "fit", found
-    assert not found & {"torch", "sentence_transformers", "transformers"} or path.stem == "finetune", found
+    assert not found & {"torch", "sentence_transformers", "transformers"} or path.stem in {"finetune", "static"}, found
 
 
 def test_rewarding_is_light(tiny_bundle):

@@ -30,7 +30,7 @@ def report(tmp_path, monkeypatch):
     judges = {judge: {"f1": figure(0.6)} for judge in ("gpt-4-1106-preview", "GPTFuzz", "llama_guard")}
     agreement = several({"mae": 0.2, "alpha": 0.6})
     published = {"mae": {"value": 0.25}, "alpha": {"value": 0.65}}
-    part = {"rows": 10, "flagged": each(0.1), "level_0": figure(0.9)}
+    part = {"rows": 10, "flagged": each(0.1, (*SYSTEMS, "base_with_prompt")), "level_0": figure(0.9)}
     content = {
         "stamp": {
             "command": "python -m benchmarks.quality",
@@ -71,6 +71,7 @@ def report(tmp_path, monkeypatch):
             "zero_shot_auroc_0_against_2": each(0.84),
             "matched_pairs": {apart: {"pairs": 4089, "systems": each(0.77)} for apart in ("1", "2")},
             "calibration": {"base": {"classwise_ece": 0.07, "null_floor": 0.04, "excess": 0.03, "rps": 0.1}},
+            "level_intervals": {"base": {"0.9": {"coverage": 0.9, "coverage_harmful": 0.9, "levels": 2.5}}},
             "files": {
                 "violence": {
                     "rows": 96,
@@ -86,8 +87,9 @@ def report(tmp_path, monkeypatch):
             "spearman": several({"headline": 0.7, "hate": 0.6}, ("base", "tfidf")),
         },
     }
-    (tmp_path / "report.json").write_text(json.dumps(content), encoding="utf-8")
-    monkeypatch.setattr(tables, "BASE", tmp_path)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "report.json").write_text(json.dumps(content), encoding="utf-8")
+    monkeypatch.setattr(tables, "SHELF", tmp_path)
     return content
 
 
@@ -100,15 +102,13 @@ def cells(text):
     ]
 
 
-FROM_REPORT = [
-    name for name in tables.TABLES if name not in ("data", "example", "shared", "sources", "speed")
-]  # those read other files as well
+FROM_REPORT = [name for name in tables.OF_A_BUNDLE if name not in ("example", "sources")]  # those read other files
 
 
 @pytest.mark.parametrize("name", FROM_REPORT)
 def test_every_table_is_rectangular_and_says_where_it_is_from(report, name):
     """A row with a cell too few shifts every figure after it under another head."""
-    text = tables.TABLES[name]()
+    text = tables.figures(name)
     for block in text.split("\n\n"):
         assert len({len(row) for row in cells(block)}) <= 1
     assert text.endswith(SOURCE)
@@ -117,7 +117,7 @@ def test_every_table_is_rectangular_and_says_where_it_is_from(report, name):
 
 def test_the_headline_shows_base_its_goal_the_baselines_and_what_others_publish(report):
     """What is judged, and against whom, in one line."""
-    lines = {row[0]: row[1:] for row in cells(tables.quality())}
+    lines = {row[0]: row[1:] for row in cells(tables.quality("base"))}
     assert lines["PyRIT severity, MAE"] == [
         "**0.200** (0.150 to 0.250)", "<= .165", "0.190", "0.180", "0.170", "0.160",
         "GPT-4o 0.250, Azure 0.250 on 4 of the files",
@@ -126,9 +126,25 @@ def test_the_headline_shows_base_its_goal_the_baselines_and_what_others_publish(
     assert lines["PyRIT, classwise ECE less its null floor"][:3] == ["**0.030**", "<= .02", "-"]
 
 
+def test_another_bundle_stands_beside_base_under_its_own_name_once_it_is_judged(report):
+    """Before that there is no column of it, and its card says what is missing."""
+    assert cells(tables.quality("base"))[0][1:3] == ["**base** (95%)", "goal for base"]
+    assert "not measured yet" in tables.figures("quality", "fast").lower()
+    renamed = json.dumps(report).replace('"base', '"fast')
+    folder = tables.SHELF / "fast"
+    folder.mkdir()
+    (folder / "report.json").write_text(renamed, encoding="utf-8")
+    assert cells(tables.quality("base"))[0][1:4] == ["**base** (95%)", "fast", "goal for base"]
+    lines = {row[0]: row[1:] for row in cells(tables.quality("fast"))}
+    assert lines["PyRIT severity, MAE"][:3] == ["**0.200** (0.150 to 0.250)", "0.200", "<= .165"]
+    for name in FROM_REPORT:
+        assert "base_" not in tables.figures(name, "fast")
+    assert "**fast**" in tables.harmbench("fast")
+
+
 def test_judges_stand_in_the_order_of_their_figure(report):
     """Others' published figures among them, without an interval they do not have."""
-    rows = cells(tables.harmbench())[1:]
+    rows = cells(tables.harmbench("base"))[1:]
     values = [float(row[1].split()[0]) for row in rows]
     assert values == sorted(values, reverse=True)
     assert ["GuardReasoner 1B, not row by row", "0.848", "-"] in rows
@@ -136,12 +152,12 @@ def test_judges_stand_in_the_order_of_their_figure(report):
 
 def test_the_worst_kind_of_post_comes_first(report):
     """That is what a reader looks for."""
-    assert [row[0] for row in cells(tables.hatecheck())] == ["kind of post", "counter_quote_nh", "slur_h"]
+    assert [row[0] for row in cells(tables.hatecheck("base"))] == ["kind of post", "counter_quote_nh", "slur_h"]
 
 
 def test_a_figure_that_is_not_defined_is_a_dash(report):
     """The rank correlation of a constant is not 0."""
-    constant = next(row for row in cells(tables.others()) if row[0] == "a constant")
+    constant = next(row for row in cells(tables.others("base")) if row[0] == "a constant")
     assert constant[3] == "-"
 
 

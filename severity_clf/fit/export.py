@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import onnx
 
 from severity_clf.bundle import check_target, find_bundle, read_bundle, write_bundle
-from severity_clf.fit.graph import encoder_graph, encoder_weights
+from severity_clf.fit.graph import encoder_graph, encoder_weights, static_graph
 from severity_clf.fit.normalise import normaliser
 from severity_clf.taxonomy import Taxonomy
 
@@ -50,6 +51,17 @@ def export_encoder(
                 f"{directory}: no {name}; want a sentence-transformers folder with {', '.join(FILES)}"
             )
     return encoder_graph(directory).SerializeToString(), window_tokenizer(directory, window, overlap)
+
+
+def export_static(
+    directory: str | Path, *, window: int = WINDOW_TOKENS, overlap: int = OVERLAP_TOKENS
+) -> tuple[bytes, str]:
+    """As `export_encoder`, of a directory that `static.train_static` left.
+
+    Raises:
+        ValueError: the directory holds another architecture.
+    """
+    return static_graph(directory).SerializeToString(), window_tokenizer(Path(directory), window, overlap)
 
 
 def export_bundle(
@@ -101,6 +113,7 @@ def encoder_directory(bundle: str | Path, directory: Path) -> None:
 
     Raises:
         BundleError: the bundle cannot be read.
+        ValueError: its encoder is static: there is no such folder for it.
     """
     from safetensors.numpy import save_file
 
@@ -146,7 +159,7 @@ def window_tokenizer(directory: Path, window: int, overlap: int) -> str:
     template holds the special tokens' numbers, and nothing else needs them.
     """
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    places = config["max_position_embeddings"]
+    places = config.get("max_position_embeddings", math.inf)  # a static encoder has none
     if not 0 <= overlap < window - 2 or window + overlap > places:
         raise ValueError(
             f"window {window} and overlap {overlap} must satisfy overlap < window - 2 and window + overlap <= {places}"

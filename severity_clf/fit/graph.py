@@ -115,6 +115,77 @@ def encoder_graph(directory: str | Path, *, int8: bool = True, buckets: int = BU
     )
 
 
+def static_graph(directory: str | Path, *, buckets: int = BUCKETS) -> onnx.ModelProto:
+    """A static encoder without heads, from a directory that `static.train_static` left.
+
+    Its tables are int8 with one scale a column, and scales are folded into the layer that reads them: all sums and
+    maxima over tokens are of whole numbers, so exact in any order.
+
+    Raises:
+        ValueError: the directory holds another architecture.
+    """
+    from safetensors.numpy import load_file
+
+    directory = Path(directory)
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_type") != "static":
+        raise ValueError(f"{directory}/config.json: got model_type {config.get('model_type')!r}, want 'static'")
+    vocabulary = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    stored = load_file(directory / "model.safetensors")
+    bag, scale = _rounded(stored["bag"])
+    sides, pair_scale = _rounded(np.concatenate([stored["left"], stored["right"]]))
+    left, right = np.split(sides, 2)
+    mix = stored["mix.weight"].T * np.concatenate([scale, scale, pair_scale])[:, None]
+
+    graph = _Builder()
+    op, weight = graph.op, graph.weight
+    _, word = _segments(graph, vocabulary["[CLS]"], vocabulary["[SEP]"])
+    _ngrams(graph, word, buckets)
+    op("Greater", ["segment", "zero"], "in_prompt")
+    op("And", ["in_prompt", "mask"], "prompt")
+    op("And", ["prompt", "is_word"], "prompt_word")
+    weight("axis2", [2], np.int64)
+    for name in (word, "prompt_word"):
+        op("Cast", [name], f"{name}_float", to=TensorProto.FLOAT)
+        op("Unsqueeze", [f"{name}_float", "axis1"], f"{name}_row")
+    op("Concat", [f"{word}_row", "prompt_word_row"], "kinds", axis=1)  # [window, 2, token]
+    op("ReduceSum", ["kinds", "axis2"], "words", keepdims=1)
+    op("Max", ["words", weight("at_least", 1)], "some_words")
+    op("Sqrt", ["some_words"], "root")
+    op("MatMul", ["kinds", _looked_up(graph, "bag", bag, "input_ids")], "sums")
+    op("Div", ["sums", "root"], "bags")  # [window, 2, bag]
+    op("Add", [_looked_up(graph, "left", left, "left_ids"), _looked_up(graph, "right", right, "right_ids")], "pairs")
+    op("Cast", ["pair_word"], "pair_float", to=TensorProto.FLOAT)
+    op("Unsqueeze", ["pair_float", "axis2"], "pair_column")
+    op("Mul", ["pairs", "pair_column"], "word_pairs")
+    op("ReduceMax", ["word_pairs"], "highest", axes=[1], keepdims=0)
+    op("Relu", ["highest"], "pair")
+    op("Reshape", ["bags", weight("flat", [0, -1], np.int64)], "flat_bags")
+    op("Concat", ["flat_bags", "pair"], "features", axis=1)
+    op("MatMul", ["features", weight("mix/weight", mix)], "mixed")
+    op("Add", ["mixed", weight("mix/bias", stored["mix.bias"])], "mixed_biased")
+    op("Relu", ["mixed_biased"], "hidden")
+    op("MatMul", ["hidden", weight("out/weight", stored["out.weight"].T)], "out")
+    op("Add", ["out", weight("out/bias", stored["out.bias"])], "out_biased")
+    op("LpNormalization", ["out_biased"], "embedding", axis=1, p=2)
+    dim = len(stored["out.bias"])
+    return _model(
+        graph, [("embedding", TensorProto.FLOAT, ["window", dim]), ("buckets", TensorProto.INT64, ["window", "gram"])]
+    )
+
+
+def _rounded(table: Float) -> tuple[npt.NDArray[np.int8], Float]:
+    """All eight bits, one scale a column: what is only looked up and added is never multiplied in integers."""
+    peak = np.abs(table).max(axis=0)
+    scale = (np.where(peak > 0, peak, 1) / 127).astype(np.float32)
+    return np.rint(table / scale).astype(np.int8), scale
+
+
+def _looked_up(graph: _Builder, name: str, table: npt.NDArray[np.int8], ids: str) -> str:
+    graph.op("Gather", [graph.weight(f"{name}/weight", table, np.int8), ids], f"{name}_integers")
+    return graph.op("Cast", [f"{name}_integers"], f"{name}_rows", to=TensorProto.FLOAT)
+
+
 def _segments(graph: _Builder, cls: int, sep: int) -> tuple[str, str]:
     """Bool [window, token] twice: what is pooled, the output with its [CLS] and [SEP], and which of it are words."""
     op, weight = graph.op, graph.weight
@@ -304,8 +375,13 @@ def encoder_weights(graph: onnx.ModelProto) -> tuple[dict[str, Float], dict[str,
 
     Returns:
         the weights by their names in a BertModel, and the sizes that a `config.json` holds.
+
+    Raises:
+        ValueError: the encoder is a static one.
     """
     known = {weight.name: numpy_helper.to_array(weight) for weight in graph.graph.initializer}
+    if "positions/weight" not in known:
+        raise ValueError("a static encoder is not a sentence-transformers model; fine-tune base instead")
 
     def dense(name: str) -> Float:
         weight = known[f"{name}/weight"].astype(np.float32)
