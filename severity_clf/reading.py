@@ -29,7 +29,7 @@ SHOWN_BYTES = 1000  # what is kept of such a line
 
 
 class Source:
-    """The rows of some files, one after the other. Within a `with`, perhaps `skip`, then `chunks`.
+    """The rows of some files, one after the other. Perhaps `survey`; then, within a `with`, `skip` and `chunks`.
 
     Attributes:
         kind: the format that all files have in common; each may be compressed in its own way.
@@ -74,8 +74,8 @@ class Source:
 
     def _compare(self, reader: Reader) -> None:
         """Look at a file's header. Standard input stays open, since what was read of it is gone."""
-        reader.open(self.digest if reader.path == STANDARD else hashlib.sha256())
         try:
+            reader.open(self.digest if reader.path == STANDARD else hashlib.sha256())
             columns, schema = reader.columns(), reader.schema()
             if reader is self._readers[0]:
                 self.columns, self.schema, self.start = columns, schema, reader.start
@@ -109,7 +109,6 @@ class Source:
         self.columns, self.schema = list(columns), schema
 
     def __enter__(self) -> Source:
-        self._open()
         return self
 
     def _open(self) -> None:
@@ -132,6 +131,7 @@ class Source:
 
     def skip(self, rows: int) -> bool:
         """Pass over rows that are done; whether there were as many. The next file is not opened yet."""
+        self._open()
         while True:
             self.rows += self._readers[self._at].skip(rows - self.rows)
             if self.rows == rows or not self._next():
@@ -139,6 +139,7 @@ class Source:
 
     def chunks(self) -> Iterator[Chunk]:
         """The rest of the rows; a chunk is of one file."""
+        self._open()
         while True:
             last = self._at + 1 == len(self._readers)
             for chunk in self._readers[self._at].chunks(last):
@@ -370,7 +371,7 @@ class ParquetReader(Reader):
         self._digest = digest
         try:
             self._file = parquet.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False)
-        except library("pyarrow", "Parquet").ArrowException as error:
+        except (OSError, library("pyarrow", "Parquet").ArrowException) as error:
             raise CorpusError(f"{self.name}: no Parquet: {error}") from None
         self._group = self._passed = self._given = 0
         self.is_open = True

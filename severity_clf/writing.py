@@ -120,7 +120,7 @@ class Writer:
         if data and self.kind.codec == "gzip":
             return gzip.compress(data, 6, mtime=0)
         if data and self.kind.codec == "zstd":
-            frame: bytes = library("zstandard", "zstd").ZstdCompressor().compress(data)
+            frame: bytes = library("zstandard", "zstd").ZstdCompressor(write_checksum=True).compress(data)
             return frame
         return data
 

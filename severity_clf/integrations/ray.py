@@ -46,7 +46,7 @@ def score_dataset(
     prompt_field: str | None = None,
     key: str = "severity",
     full: bool = False,
-    workers: int | tuple[int, int] | None = None,
+    workers: int | None = None,
     batch_size: int = BLOCK,
 ) -> Any:
     """A Ray dataset with the flat columns of its rows' severity; nothing runs until it is read or written.
@@ -57,7 +57,7 @@ def score_dataset(
         dataset: rows with a column of texts.
         model: a shipped bundle's name, or a bundle's path, which each worker must see.
         field, prompt_field, key, full: as in `severity_clf.score_file`.
-        workers: processes, or the fewest and the most; by default up to one for each CPU of the cluster.
+        workers: the most processes; by default, as many as the cluster has CPUs left for.
         batch_size: rows given to a worker at a time.
     """
     arguments = {"model": _name(model), "field": field, "prompt_field": prompt_field, "key": key, "full": full}
@@ -66,7 +66,8 @@ def score_dataset(
         fn_constructor_kwargs=arguments,
         batch_format="pyarrow",
         batch_size=batch_size,
-        compute=_pool(workers),
+        # Not all at once: actors hold their CPUs, and a cluster full of them has none left to read with.
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
         num_cpus=1,
     )
 
@@ -115,7 +116,7 @@ def score_files(
         _ShardScorer,
         fn_constructor_kwargs={"model": name, "runs": runs},
         batch_size=1,
-        compute=_pool(workers),
+        compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
     ).take_all()
     bad = [one["error"] for one in done if one["error"]]
@@ -155,11 +156,6 @@ class _ShardScorer:
         except (CorpusError, OSError) as problem:  # the other shards are not to suffer from it
             error = str(problem)
         return {name: [value] for name, value in {"run": number, "error": error, **tally.to_dict()}.items()}
-
-
-def _pool(workers: int | tuple[int, int] | None) -> Any:
-    low, high = workers if isinstance(workers, tuple) else (workers or 1, workers)
-    return ray.data.ActorPoolStrategy(min_size=low, max_size=high)
 
 
 def _name(model: Name) -> str:
