@@ -9,6 +9,8 @@ import random
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 
 import pytest
 from conftest import make_bundle
@@ -19,6 +21,7 @@ from typer.testing import CliRunner
 import severity_clf as sc
 from severity_clf import reading
 from severity_clf.cli import BAD_LINES, FAILED, GATE, USAGE, app
+from severity_clf.jsonl import Wanted
 
 ROWS = 700  # more than two chunks
 TEXTS = ["the cat", "bad dog", "rain and sun", "unkindly", "the cat sat on a mat and it was good"]
@@ -48,6 +51,20 @@ def write(path, rows):
     if path.suffix == ".zst":
         content = pytest.importorskip("zstandard").ZstdCompressor(write_checksum=True).compress(content)
     path.write_bytes(content)
+    return path
+
+
+def write_heavy(path, rows):
+    """Short outputs that 20 kB each come along with."""
+    ballast = [f"{number} {'x' * 20_000}" for number in range(rows)]
+    if path.suffix == ".parquet":
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        pq.write_table(pa.table({"output": ["the cat"] * rows, "x": ballast}), path)
+    elif path.suffix == ".gz":
+        lines = ("output,x\n", *(f"the cat,{text}\n" for text in ballast))
+        path.write_bytes(gzip.compress("".join(lines).encode(), 1))
+    else:
+        path.write_text("".join(f'{{"output": "the cat", "x": "{text}"}}\n' for text in ballast))
     return path
 
 
@@ -466,23 +483,20 @@ def test_a_chunk_holds_only_so_many_bytes(tiny, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv.gz", "parquet"])
 def test_memory_does_not_grow_with_the_file(spawn, tmp_path, suffix):
-    """A file of ten times the size is scored in the same memory, give or take what allocators keep."""
+    """Ten times the rows, and nowhere near the 90 megabytes more that they are."""
     psutil = pytest.importorskip("psutil")
     peaks = []
     for times in (1, 10):
-        path = tmp_path / f"in{times}.{suffix}"
-        rows = [f"the cat {'x' * 6000} {number}" for number in range(300 * times)]
-        write(path, rows)
-        process = spawn(path, "-o", tmp_path / f"out.{suffix}", "--full")
+        path = write_heavy(tmp_path / f"in{times}.{suffix}", 500 * times)
+        process = spawn(path, "-o", tmp_path / f"out.{suffix}")
         peak, watched = 0, psutil.Process(process.pid)
         while process.poll() is None:
-            try:
+            with suppress(psutil.NoSuchProcess):
                 peak = max(peak, watched.memory_info().rss)
-            except psutil.NoSuchProcess:
-                break
-        assert process.wait() == 0
+            time.sleep(0.01)
+        assert whole(process) == (0, "")
         peaks.append(peak)
-    assert peaks[1] - peaks[0] < 18 * 2**20 + (16 << 20 if suffix == "parquet" else 0)  # the larger file has 18 MB
+    assert peaks[1] - peaks[0] < 45e6
 
 
 # Never lose work.
@@ -497,24 +511,26 @@ def whole(process):
 @pytest.mark.parametrize(("suffix", "kills"), [("jsonl", 10), ("jsonl.zst", 4), ("csv.gz", 4), ("parquet", 4)])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(spawn, tiny, tmp_path, suffix, kills):
     """kill -9 at random points, --resume each time."""
-    rows = [f"{text} {number}" if number % 97 else "" for number, text in enumerate(texts(8000))]
+    rows = [f"{text} {number}" if number % 97 else "" for number, text in enumerate(texts(12_000))]
     path, output = write(tmp_path / f"in.{suffix}", rows), tmp_path / f"out.{suffix}"
     errors = ["--errors-file", tmp_path / "errors.jsonl"]
     wanted = sc.score_file(path, output, tiny, errors_file=tmp_path / "errors.jsonl")
     uninterrupted, listed = output.read_bytes(), (tmp_path / "errors.jsonl").read_bytes()
     output.unlink()
     partial = output.with_name(f"{output.name}.partial")
-    setup = "import severity_clf.sinks as s; s.SAVE_SECONDS = 0"
-    rng, done = random.Random(suffix), 0
+    setup = (
+        "import time, severity_clf.sinks as s; s.SAVE_SECONDS = 0; commit = s.Growing.commit\n"
+        "s.Growing.commit = lambda *a: (commit(*a), time.sleep(0.02))"  # time to be killed in
+    )
+    rng = random.Random(suffix)
     for _ in range(kills):
         process = spawn(path, "-o", output, "--resume", *errors, setup=setup)
-        more = rng.randint(1, 60_000 if suffix in {"jsonl", "parquet"} else 9_000)
+        more = rng.randint(0, len(uninterrupted) // 16)  # of 47 units, so that the end is not reached
         size = partial.stat().st_size if partial.exists() else 0
         while process.poll() is None and not (partial.exists() and partial.stat().st_size > size + more):
-            pass
+            time.sleep(0.001)
         process.kill()
-        done += whole(process)[0] == -signal.SIGKILL
-    assert done >= kills // 2  # or it was over before it could be killed, and nothing was shown
+        assert whole(process)[0] == -signal.SIGKILL
     code, stderr = whole(spawn(path, "-o", output, "--resume", *errors, "--summary-json", tmp_path / "summary.json"))
     assert code == BAD_LINES, stderr
     assert output.read_bytes() == uninterrupted
@@ -851,15 +867,15 @@ def test_of_ten_thousand_malformed_lines_each_is_accounted_for(tiny, tmp_path, s
     listed = read(errors)
     assert len(listed) == summary.errors
     if suffix == "jsonl":
-        rows = [json.loads(line.decode("utf-8-sig")) for line in output.read_bytes().split(b"\n")[:-1]]
+        rows = [json.loads(line.decode("utf-8-sig"), parse_int=float) for line in output.read_bytes().split(b"\n")[:-1]]
         assert summary.rows == len(rows) == len(lines)
         assert [one["line"] for one in listed] == [at for at, row in enumerate(rows, 1) if row["severity"] is None]
         for one in listed:
             content = one["content"].encode("utf-8", "surrogateescape")
             assert content == lines[one["line"] - 1].rstrip(b"\r\n")
     else:
-        records = list(reading.Source([path], None, sc.corpus.Wanted()).__enter__().chunks())
-        numbers = [row.number for chunk in records for row in chunk.rows]
+        with reading.Source([path], None, Wanted()) as source:
+            numbers = [row.number for chunk in source.chunks() for row in chunk.rows]
         assert numbers == sorted(set(numbers))
         assert numbers[0] == 2
         assert len(numbers) == summary.rows
