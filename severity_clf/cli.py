@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # fitting is imported inside its verbs
     from severity_clf.fit.train import Fitted, Survey
 
 FAILED, USAGE, GATE, BAD_LINES, INTERRUPTED = 1, 2, 3, 4, 130
+CLEAR = "\r\x1b[K"  # a terminal's line
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 app = typer.Typer(
@@ -185,7 +186,7 @@ def score(
                 inputs, output, model, threads=threads, warn=warn, progress=progress, **options
             )
     if shown:
-        typer.echo(summary.text(), err=True, nl=False)
+        typer.echo(f"{CLEAR}{summary.text()}", err=True, nl=False)
     if summary_json:
         summary_json.write_text(json.dumps(summary.to_dict(), indent=2) + "\n", encoding="utf-8")
     if summary.errors and errors_file:
@@ -236,7 +237,7 @@ class _Bar:
         share = "" if now.share is None else f"{now.share:4.0%}  "
         left = "" if now.seconds_left is None else f"  {timedelta(seconds=round(now.seconds_left))} left"
         line = f"{Path(now.name).name}  {share}{now.rows:,} rows  {now.rows_per_second:,.1f} rows/s{left}"
-        typer.echo(f"\r\x1b[K{line}", err=True, nl=whole)
+        typer.echo(f"{CLEAR}{line}", err=True, nl=whole)
 
 
 @contextmanager

@@ -268,8 +268,9 @@ class Growing(Sink):
 
     def _save(self) -> None:
         """Put the state on disk, once what it speaks of is there."""
-        for stream in filter(None, (self._stream, self._errors)):
-            os.fsync(stream.fileno())
+        for stream in (self._stream, self._errors):
+            if stream and not stream.closed:
+                os.fsync(stream.fileno())
         fresh = self.state_path.with_name(f"{self.state_path.name}.new")
         with fresh.open("wb") as state:
             state.write(json.dumps(self._state, indent=1).encode())
@@ -280,7 +281,8 @@ class Growing(Sink):
 
     def finish(self, writer: Writer, source: Source, tally: Tally) -> None:
         self.commit(source, tally)
-        os.fsync(self._stream.fileno())
+        self._save()
+        self._stream.close()  # some systems do not rename what is open
         if writer.whole:
             self._path.replace(self._target)
         else:
@@ -303,23 +305,22 @@ class Growing(Sink):
             self.state_path.unlink(missing_ok=True)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if not self.whole:
-            self._keep()
-        elif self._path.exists() and self._stream.seek(0, os.SEEK_END) == 0:  # made by looking at a finished shard
-            self._path.unlink()
-        self._stream.close()
+        if not self._stream.closed:
+            kept = not self.whole and self._keep()
+            self._stream.close()
+            if not kept:  # nothing is done yet, or it was made by looking at a finished shard
+                self._path.unlink(missing_ok=True)
         if self._errors:
             self._errors.close()
 
-    def _keep(self) -> None:
-        """Leave whole units and how far they go, or nothing at all if there are none."""
+    def _keep(self) -> bool:
+        """Leave whole units and how far they go; whether there are any."""
         state = self._state
-        if state is None:
-            self._path.unlink(missing_ok=True)
-        elif self._began:
+        if state is not None and self._began:
             with suppress(OSError):  # a full disk; an older state is there, and good
                 self._cut(state["bytes"], state["errors_bytes"])
                 self._save()
+        return state is not None
 
 
 def _write(stream: IO[bytes], data: bytes) -> None:

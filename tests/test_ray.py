@@ -62,7 +62,7 @@ def kill_one(folder, killed, over):
             try:
                 if b"ray::" not in (process / "cmdline").read_bytes():
                     continue
-                held = [os.readlink(link) for link in (process / "fd").iterdir()]
+                held = [str(link.readlink()) for link in (process / "fd").iterdir()]
             except OSError:  # it has ended
                 continue
             if any(name.startswith(str(folder)) and name.endswith(".partial") for name in held):
