@@ -216,21 +216,23 @@ def main(
         pq.write_table(pa.table({"id": range(rows), "output": texts}), file)
         path = bundle.path.resolve()
         local = measure_local(folder, file, path, threads or results.cores())
-        print(json.dumps(local, indent=2), flush=True)
-        clustered = [measure_ray(folder, file, path, count) for count in workers or []]
-    found = results.read(out) if out.exists() else {"models": {}}
-    found["models"][bundle.card["name"]] = {
-        "stamp": stamp,
-        "version": bundle.card["version"],
-        "sha256": bundle.card["sha256"][GRAPH],
-        "texts": len(set(texts)),
-        "characters": round(sum(map(len, texts)) / rows, 1),
-        "sources": SOURCES,
-        "local": local,
-        "ray": clustered,
-    }
-    results.write(out, found)
-    print(json.dumps(clustered, indent=2) + f"\nwritten to {out}")
+        run = {
+            "stamp": stamp,
+            "version": bundle.card["version"],
+            "sha256": bundle.card["sha256"][GRAPH],
+            "texts": len(set(texts)),
+            "characters": round(sum(map(len, texts)) / rows, 1),
+            "sources": SOURCES,
+            "local": local,
+            "ray": [],
+        }
+        found = results.read(out) if out.exists() else {"models": {}}
+        found["models"][bundle.card["name"]] = run
+        results.write(out, found)  # what is measured is kept, whatever becomes of the rest
+        for count in workers or []:
+            run["ray"].append(measure_ray(folder, file, path, count))
+            results.write(out, found)
+    print(json.dumps(run, indent=2) + f"\nwritten to {out}")
 
 
 if __name__ == "__main__":
