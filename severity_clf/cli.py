@@ -174,13 +174,14 @@ def score(
     options |= {"output_format": format and format.value, "input_format": input_format and input_format.value}
     shown = sys.stderr.isatty() and not quiet
     beside = output != "-" or not sys.stdout.isatty()  # a bar among the results on one terminal is worse than none
-    with _ends_of_scoring(output, errors_file):
+    named = errors_file is None and engine is Engine.local  # bad rows, as they come
+    with _ends_of_scoring(output, named):
         if engine is Engine.ray:
             from severity_clf.integrations.ray import score_files
 
             summary = score_files(inputs, output, model, workers=workers, **options)
         else:
-            warn = None if errors_file else partial(typer.echo, err=True)
+            warn = partial(typer.echo, err=True) if named else None
             progress = _Bar().show if shown and beside else None
             summary = severity_clf.score_file(
                 inputs, output, model, threads=threads, warn=warn, progress=progress, **options
@@ -189,8 +190,9 @@ def score(
         typer.echo(f"{CLEAR}{summary.text()}", err=True, nl=False)
     if summary_json:
         summary_json.write_text(json.dumps(summary.to_dict(), indent=2) + "\n", encoding="utf-8")
-    if summary.errors and errors_file:
-        typer.echo(f"sevclf: {summary.errors} rows could not be scored; see {errors_file}", err=True)
+    if summary.errors and not named:
+        where = f"see {errors_file}" if errors_file else "list them with --errors-file"
+        typer.echo(f"sevclf: {summary.errors} rows could not be scored; {where}", err=True)
     if summary.over:
         typer.echo(f"sevclf: {summary.over} rows reach --fail-over {fail_over}", err=True)
         raise typer.Exit(GATE)
@@ -199,7 +201,7 @@ def score(
 
 
 @contextmanager
-def _ends_of_scoring(output: str, errors_file: Path | None) -> Iterator[None]:
+def _ends_of_scoring(output: str, named: bool) -> Iterator[None]:
     """SIGTERM as Ctrl-C, and what is said of a run that did not get to its end."""
 
     def interrupt(*_: object) -> None:
@@ -209,7 +211,7 @@ def _ends_of_scoring(output: str, errors_file: Path | None) -> Iterator[None]:
     try:
         yield
     except RowError as error:
-        if errors_file:
+        if not named:
             typer.echo(str(error), err=True)
         raise typer.Exit(BAD_LINES) from None
     except KeyboardInterrupt:

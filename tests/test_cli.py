@@ -572,6 +572,8 @@ def test_progress_is_shown_on_a_terminal_and_nowhere_else(spawn, file, tmp_path)
     """A bar in a log file is noise, and one among the results on the same terminal is worse."""
     shown, code = terminal(spawn, file, "-o", tmp_path / "scored.jsonl", streams=["stderr"])
     assert (code, b"100%" in shown, b"outputs.jsonl" in shown) == (0, True, True)
+    assert all(part in shown for part in (b" rows/s", b" left", b"2 rows, ", b"mean severity: overall "))
+    assert terminal(spawn, file, "-o", tmp_path / "scored.jsonl", "--quiet", streams=["stderr"]) == (b"", 0)
     shown, code = terminal(spawn, file, streams=["stdout", "stderr"])
     assert (code, b"%" in shown, shown.count(b'"severity"')) == (0, False, 2)
     process = spawn(file, "-o", tmp_path / "scored.jsonl")

@@ -769,6 +769,17 @@ def test_the_summary_counts_what_the_output_holds(run, tiny, tmp_path):
     assert found["rows_per_second"] > 0
 
 
+def test_progress_says_how_far_a_run_is(tiny, tmp_path):
+    """Also of a compressed file, whose length in rows nobody knows."""
+    seen = []
+    sc.score_file(write(tmp_path / "in.jsonl.gz", texts()), tmp_path / "out.jsonl", tiny, progress=seen.append)
+    assert [one.rows for one in seen] == [256, 512, 700]
+    assert seen[0].name == str(tmp_path / "in.jsonl.gz")
+    assert seen[-1].share == 1
+    assert seen[-1].seconds_left == 0
+    assert all(one.rows_per_second > 0 for one in seen)
+
+
 def test_the_help_documents_the_exit_codes(run):
     """They are what scripts read."""
     text = " ".join(run("--help").stdout.split())

@@ -24,6 +24,7 @@ except ModuleNotFoundError as error:
 from severity_clf.corpus import (
     Name,
     Options,
+    RowError,
     Run,
     Summary,
     check_fresh,
@@ -98,7 +99,7 @@ def score_files(
 
     Raises:
         OSError, CorpusError, BundleError: as `score_file`.
-        CorpusError: a shard cannot be scored; the message says why, and all others are done.
+        CorpusError, RowError: a shard cannot be scored; the message says why, and all others are done.
     """
     options = Options(Wanted(field, prompt_field, key), full, on_error, input_format, output_format, fail_over)
     errors = None if errors_file is None else Path(errors_file)
@@ -119,9 +120,10 @@ def score_files(
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
     ).take_all()
-    bad = [one["error"] for one in done if one["error"]]
+    bad = [one for one in done if one["error"]]
     if bad:
-        raise CorpusError(f"{len(bad)} of {len(runs)} shards are not scored, the first because of: {bad[0]}")
+        kind = RowError if all(one["stopped"] for one in bad) else CorpusError
+        raise kind(f"{len(bad)} of {len(runs)} shards are not scored, the first because of: {bad[0]['error']}")
     tally = Tally()
     for one in sorted(done, key=lambda one: one["run"]):
         tally += Tally(one["rows"], one["errors"], one["flagged"], one["over"], one["sums"], one["done_before"])
@@ -150,12 +152,13 @@ class _ShardScorer:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         number = int(batch["run"][0])
-        tally, error = Tally(), ""
+        tally, error, stopped = Tally(), "", False
         try:
             tally, _ = self._runs[number].go(self._load, resume=True)
         except (CorpusError, OSError) as problem:  # the other shards are not to suffer from it
-            error = str(problem)
-        return {name: [value] for name, value in {"run": number, "error": error, **tally.to_dict()}.items()}
+            error, stopped = str(problem), isinstance(problem, RowError)
+        found = {"run": number, "error": error, "stopped": stopped, **tally.to_dict()}
+        return {name: [value] for name, value in found.items()}
 
 
 def _name(model: Name) -> str:
