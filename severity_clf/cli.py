@@ -167,6 +167,8 @@ def score(
     inputs = files or [STANDARD]
     if STANDARD in inputs and (sys.stdin is None or sys.stdin.isatty()):
         raise typer.BadParameter("no input; name a FILE or pipe JSONL in")
+    if summary_json == STANDARD and output == "-":
+        raise typer.BadParameter("--summary-json and the rows cannot both go to standard output; name a file")
     if engine is Engine.ray and not output.endswith("/"):
         raise typer.BadParameter("--engine ray writes a file for each input; name a folder, -o FOLDER/")
     options: dict[str, Any] = {"field": field, "prompt_field": prompt_field, "key": key, "full": full}
@@ -175,21 +177,23 @@ def score(
     shown = sys.stderr.isatty() and not quiet
     beside = output != "-" or not sys.stdout.isatty()  # a bar among the results on one terminal is worse than none
     named = errors_file is None and engine is Engine.local  # bad rows, as they come
-    with _ends_of_scoring(output, named):
-        if engine is Engine.ray:
-            from severity_clf.integrations.ray import score_files
+    with ExitStack() as stack:  # a file that cannot be written is found out before rows are scored
+        sink = stack.enter_context(_writing(summary_json)) if summary_json else None
+        with _ends_of_scoring(output, named):
+            if engine is Engine.ray:
+                from severity_clf.integrations.ray import score_files
 
-            summary = score_files(inputs, output, model, workers=workers, **options)
-        else:
-            warn = partial(typer.echo, err=True) if named else None
-            progress = _Bar().show if shown and beside else None
-            summary = severity_clf.score_file(
-                inputs, output, model, threads=threads, warn=warn, progress=progress, **options
-            )
+                summary = score_files(inputs, output, model, workers=workers, **options)
+            else:
+                warn = partial(typer.echo, err=True) if named else None
+                progress = _Bar().show if shown and beside else None
+                summary = severity_clf.score_file(
+                    inputs, output, model, threads=threads, warn=warn, progress=progress, **options
+                )
+        if sink:
+            sink.write(json.dumps(summary.to_dict(), indent=2).encode() + b"\n")
     if shown:
         typer.echo(f"{CLEAR}{summary.text()}", err=True, nl=False)
-    if summary_json:
-        summary_json.write_text(json.dumps(summary.to_dict(), indent=2) + "\n", encoding="utf-8")
     if summary.errors and not named:
         where = f"see {errors_file}" if errors_file else "list them with --errors-file"
         typer.echo(f"sevclf: {summary.errors} rows could not be scored; {where}", err=True)

@@ -767,6 +767,11 @@ def test_the_summary_counts_what_the_output_holds(run, tiny, tmp_path):
     assert list(found["means"]) == list(tiny.taxonomy.names)
     assert list(found["means"].values()) == pytest.approx(scores.expected.mean(axis=0).tolist())
     assert found["rows_per_second"] > 0
+    assert json.loads(run(path, "-o", tmp_path / "out.jsonl", "--summary-json", "-").stdout)["rows"] == 6
+    assert run(path, "--summary-json", "-").exit_code == USAGE
+    result = run(path, "-o", tmp_path / "new.jsonl", "--summary-json", tmp_path / "nowhere" / "s.json")
+    assert isinstance(result.exception, FileNotFoundError)
+    assert not (tmp_path / "new.jsonl").exists()
 
 
 def test_progress_says_how_far_a_run_is(tiny, tmp_path):
