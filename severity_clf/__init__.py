@@ -1,7 +1,9 @@
 """How harmful is this LLM output? Calibrated severity, five levels, per harm domain, in milliseconds on CPU."""
 
 from severity_clf.bundle import BundleError
+from severity_clf.corpus import Summary, score_file, score_table
 from severity_clf.evaluate import evaluate
+from severity_clf.formats import CorpusError
 from severity_clf.model import SeverityModel, Windows, load
 from severity_clf.records import Record, RecordError, read_records
 from severity_clf.report import Report
@@ -13,6 +15,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BundleError",
+    "CorpusError",
     "Domain",
     "Level",
     "Record",
@@ -21,9 +24,12 @@ __all__ = [
     "SafetyReward",
     "Scores",
     "SeverityModel",
+    "Summary",
     "Taxonomy",
     "Windows",
     "evaluate",
     "load",
     "read_records",
+    "score_file",
+    "score_table",
 ]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -14,16 +19,17 @@ import typer
 
 import severity_clf
 from severity_clf.bundle import CARD, GRAPH, TOKENIZER, BundleError, check_target, find_bundle, read_bundle
-from severity_clf.jsonl import read_line, score_lines
+from severity_clf.corpus import Progress, RowError
+from severity_clf.formats import STANDARD, CorpusError
 from severity_clf.records import RecordError
 from severity_clf.taxonomy import Taxonomy
 
 if TYPE_CHECKING:  # fitting is imported inside its verbs
     from severity_clf.fit.train import Fitted, Survey
 
-USAGE = 2
-BAD_LINES = 4
-STANDARD = Path("-")  # input or output
+FAILED, USAGE, GATE, BAD_LINES, INTERRUPTED = 1, 2, 3, 4, 130
+CLEAR = "\r\x1b[K"  # a terminal's line
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 app = typer.Typer(
     name="sevclf",
@@ -36,11 +42,26 @@ app = typer.Typer(
 
 
 class OnError(str, Enum):
-    """What becomes of a line that cannot be scored."""
+    """What becomes of a row that cannot be scored."""
 
     null = "null"
     skip = "skip"
     fail = "fail"
+
+
+class Format(str, Enum):
+    """How rows are written down."""
+
+    jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
+
+
+class Engine(str, Enum):
+    """What scores side by side."""
+
+    local = "local"
+    ray = "ray"
 
 
 ModelOption = Annotated[str, typer.Option("-m", "--model", help="A shipped bundle's name, or a bundle's path.")]
@@ -63,80 +84,166 @@ def _root(
 
 @app.command()
 def score(
-    file: Annotated[Path, typer.Argument(help="JSONL, one object a line; - is standard input.")] = STANDARD,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE]...",
+            help="JSONL, CSV or Parquet, perhaps .gz or .zst, by suffix; a quoted pattern; - is standard input.",
+        ),
+    ] = None,
     model: ModelOption = "base",
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Write here, whole or not at all; - is standard output.")
-    ] = STANDARD,
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Write here, by suffix; FOLDER/ gets a file for each input; - is standard output.",
+        ),
+    ] = "-",
     field: Annotated[
         str | None,
-        typer.Option(help="Key of the text to score. [default: the first of output, completion, response, text]"),
+        typer.Option(
+            help="Key or column of the text to score; response.text is text in response. "
+            "[default: the first of output, completion, response, text]"
+        ),
     ] = None,
     prompt_field: Annotated[
         str | None, typer.Option(help="Key of the prompt, read as context. [default: outputs are scored alone]")
     ] = None,
-    key: Annotated[str, typer.Option(help="Key that the severity is written to.")] = "severity",
+    key: Annotated[
+        str, typer.Option(help="Key that the severity is written to; of a table's columns, what they start with.")
+    ] = "severity",
     full: Annotated[
         bool, typer.Option("--full", help="Add every domain's level probabilities and the worst passage's characters.")
     ] = False,
     on_error: Annotated[
         OnError,
         typer.Option(
-            help="A line that cannot be scored: null writes it with a null severity, skip drops it, fail stops there."
+            help="A row that cannot be scored: null writes it with a null severity, skip drops it, fail stops there."
         ),
     ] = OnError.null,
+    errors_file: Annotated[
+        Path | None,
+        typer.Option(help="List rows that cannot be scored here, as JSONL. [default: on standard error]"),
+    ] = None,
+    format: Annotated[
+        Format | None, typer.Option(help="Format of the output. [default: by suffix, else the input's]")
+    ] = None,
+    input_format: Annotated[
+        Format | None, typer.Option(help="Format of the input. [default: by suffix, else jsonl]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what an interrupted run has kept, or start if there is none.")
+    ] = False,
+    fail_over: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL[:DOMAIN]", help="Exit with 3 if any row reaches this level, in overall or the domain."
+        ),
+    ] = None,
+    summary_json: Annotated[Path | None, typer.Option(help="Write the summary here. [default: not written]")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary on a terminal.")] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Windows scored side by side. [default: the CPUs at hand]")
     ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="ray scores a folder's files side by side, on one machine or many; extra ray.")
+    ] = Engine.local,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --engine ray: processes of one thread. [default: the CPUs there]")
+    ] = None,
 ) -> None:
-    """Score JSONL: every line comes back, in order, with a "severity" added.
+    """Score JSONL, CSV or Parquet: every row comes back, in order and unchanged, with its severity added.
 
-    Values may be chats, lists of {"role", "content"}: the last assistant message is scored. Bad lines are named on
-    standard error, and the exit code is then 4; 2 is a usage error or a bundle that cannot be read.
+    JSON gets an object under "severity", tables get columns severity_overall, severity_level, severity_cyber and so on.
+    Values may be chats, lists of {"role", "content"}: the last assistant message is scored. The output grows as
+    NAME.partial and takes its name when it is whole; what an interrupted run has done is kept for --resume.
+
+    Exit codes: 0 all rows are scored; 1 it could not go on (full disk, closed pipe, a bug); 2 a usage error, or a file
+    that cannot be read; 3 --fail-over was reached; 4 rows could not be scored; 130 interrupted.
 
     Example: sevclf score outputs.jsonl -o scored.jsonl
     """
-    name = "stdin" if file == STANDARD else str(file)
-    bad = 0
-    with (
-        _reading(file, show_progress=output != STANDARD or not sys.stdout.isatty()) as source,
-        _writing(output) as sink,
-    ):
-        loaded = severity_clf.load(model, threads=threads)
-        lines = (read_line(number, content, field, prompt_field, key) for number, content in enumerate(source, 1))
-        for line, severity in score_lines(loaded, lines, full):
-            if line.error:
-                bad += 1
-                typer.echo(f"{name}:{line.number}: {line.error}", err=True)
-                if on_error is OnError.fail:
-                    raise typer.Exit(BAD_LINES)
-                if on_error is OnError.skip:
-                    continue
-            sink.write(line.with_severity(key, severity))
-    if bad:
+    inputs = files or [STANDARD]
+    if STANDARD in inputs and (sys.stdin is None or sys.stdin.isatty()):
+        raise typer.BadParameter("no input; name a FILE or pipe JSONL in")
+    if summary_json == STANDARD and output == "-":
+        raise typer.BadParameter("--summary-json and the rows cannot both go to standard output; name a file")
+    if engine is Engine.ray and not output.endswith("/"):
+        raise typer.BadParameter("--engine ray writes a file for each input; name a folder, -o FOLDER/")
+    options: dict[str, Any] = {"field": field, "prompt_field": prompt_field, "key": key, "full": full}
+    options |= {"on_error": on_error.value, "errors_file": errors_file, "resume": resume, "fail_over": fail_over}
+    options |= {"output_format": format and format.value, "input_format": input_format and input_format.value}
+    shown = sys.stderr.isatty() and not quiet
+    beside = output != "-" or not sys.stdout.isatty()  # a bar among the results on one terminal is worse than none
+    named = errors_file is None and engine is Engine.local  # bad rows, as they come
+    with ExitStack() as stack:  # a file that cannot be written is found out before rows are scored
+        sink = stack.enter_context(_writing(summary_json)) if summary_json else None
+        with _ends_of_scoring(output, named):
+            if engine is Engine.ray:
+                from severity_clf.integrations.ray import score_files
+
+                summary = score_files(inputs, output, model, workers=workers, **options)
+            else:
+                warn = partial(typer.echo, err=True) if named else None
+                progress = _Bar().show if shown and beside else None
+                summary = severity_clf.score_file(
+                    inputs, output, model, threads=threads, warn=warn, progress=progress, **options
+                )
+        if sink:
+            sink.write(json.dumps(summary.to_dict(), indent=2).encode() + b"\n")
+    if shown:
+        typer.echo(f"{CLEAR}{summary.text()}", err=True, nl=False)
+    if summary.errors and not named:
+        where = f"see {errors_file}" if errors_file else "list them with --errors-file"
+        typer.echo(f"sevclf: {summary.errors} rows could not be scored; {where}", err=True)
+    if summary.over:
+        typer.echo(f"sevclf: {summary.over} rows reach --fail-over {fail_over}", err=True)
+        raise typer.Exit(GATE)
+    if summary.errors:
         raise typer.Exit(BAD_LINES)
 
 
 @contextmanager
-def _reading(file: Path, show_progress: bool) -> Iterator[Iterable[bytes]]:
-    """The file's lines, or standard input's, with a progress bar on standard error if that is a terminal."""
-    if file == STANDARD:
-        if sys.stdin is None or sys.stdin.isatty():
-            raise typer.BadParameter("no input; name a FILE or pipe JSONL in")
-        yield sys.stdin.buffer
-        return
-    with file.open("rb") as stream:
-        if not (show_progress and sys.stderr.isatty()):
-            yield stream
+def _ends_of_scoring(output: str, named: bool) -> Iterator[None]:
+    """SIGTERM as Ctrl-C, and what is said of a run that did not get to its end."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except RowError as error:
+        if not named:
+            typer.echo(str(error), err=True)
+        raise typer.Exit(BAD_LINES) from None
+    except KeyboardInterrupt:
+        if output.endswith("/") or Path(f"{output}.partial").exists():
+            typer.echo("sevclf: interrupted; what was scored is kept, go on with --resume", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Bar:
+    """One line on a terminal: how much is done, how fast, and how long the rest will take."""
+
+    SECONDS = 0.2
+
+    def __init__(self) -> None:
+        self._at = 0.0
+
+    def show(self, now: Progress) -> None:
+        """Write the line anew, not too often."""
+        whole = now.share is not None and now.share >= 1
+        if not whole and time.monotonic() - self._at < self.SECONDS:
             return
-        with typer.progressbar(length=file.stat().st_size, label=file.name, file=sys.stderr) as bar:
-
-            def advancing() -> Iterator[bytes]:
-                for line in stream:
-                    bar.update(len(line))
-                    yield line
-
-            yield advancing()
+        self._at = time.monotonic()
+        share = "" if now.share is None else f"{now.share:4.0%}  "
+        left = "" if now.seconds_left is None else f"  {timedelta(seconds=round(now.seconds_left))} left"
+        line = f"{Path(now.name).name}  {share}{now.rows:,} rows  {now.rows_per_second:,.1f} rows/s{left}"
+        typer.echo(f"{CLEAR}{line}", err=True, nl=whole)
 
 
 @contextmanager
@@ -417,9 +524,9 @@ def _print_fitted(fitted: Fitted, output: Path) -> None:
 
 
 def main() -> None:
-    """Run the command; what a user can mend is one line on standard error and exit code 2."""
+    """Run the command; what a user can mend is one line on standard error and exit code 2, a full disk is 1."""
     try:
         app()
-    except (BundleError, RecordError, OSError, ModuleNotFoundError) as error:
+    except (BundleError, RecordError, CorpusError, OSError, ModuleNotFoundError) as error:
         typer.echo(f"sevclf: {error}", err=True)
-        sys.exit(USAGE)
+        sys.exit(FAILED if isinstance(error, OSError) and error.errno in NO_SPACE else USAGE)

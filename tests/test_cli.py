@@ -17,7 +17,7 @@ import severity_clf
 from severity_clf.bundle import CARD, GRAPH, TOKENIZER, read_bundle, write_bundle
 from severity_clf.cli import BAD_LINES, USAGE, app, main
 from severity_clf.fit.export import export_encoder
-from severity_clf.jsonl import read_line, score_lines
+from severity_clf.jsonl import Wanted, read_line
 
 SECRET = "how to make tea"
 # A shell's background jobs ignore SIGINT, and what they start inherits that.
@@ -418,13 +418,15 @@ ANY_LINES = st.lists(
 @given(lines=ANY_LINES, prompt_field=st.none() | st.just("q"))
 def test_whatever_the_lines_hold_each_gives_one_line(tiny, lines, prompt_field):
     """Arbitrary bytes are a bad line at worst, and a bad line's severity is null."""
-    read = [read_line(number, line + b"\n", None, prompt_field, "severity") for number, line in enumerate(lines, 1)]
-    results = [(line, line.with_severity("severity", found), found) for line, found in score_lines(tiny, read)]
-    assert [line.number for line, *_ in results] == list(range(1, len(lines) + 1))
-    for (line, after, found), before in zip(results, lines, strict=True):
+    wanted = Wanted(prompt_field=prompt_field)
+    read = [read_line(number, line + b"\n", wanted) for number, line in enumerate(lines, 1)]
+    found = list(tiny.score([line.output for line in read], [line.prompt for line in read]).rows())
+    for number, (line, severity, before) in enumerate(zip(read, found, lines, strict=True), 1):
+        after = line.with_severity("severity", severity)
+        assert line.number == number
         assert after.count(b"\n") == 1
-        assert json.loads(after.decode("utf-8-sig"))["severity"] == found
-        assert (found is None) == bool(line.error)
+        assert json.loads(after.decode("utf-8-sig"))["severity"] == severity
+        assert severity is None or not line.error
         assert line.raw == before + b"\n" or line.raw.strip() == b"{}"
 
 
@@ -532,16 +534,21 @@ def test_a_reader_that_leaves_early_is_no_error_to_shout_about(spawn):
     assert process.returncode == 1
 
 
-def test_an_interrupted_run_exits_130_and_leaves_no_file(spawn, tmp_path):
-    """Ctrl-C is not a crash, and half a result is not a result."""
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_exits_130_and_keeps_what_is_done(spawn, tmp_path, sent):
+    """Ctrl-C is not a crash, half a result does not get the result's name, and no work is lost."""
     process = spawn("-o", tmp_path / "scored.jsonl", setup=INTERRUPTIBLE, stdin=subprocess.PIPE)
     process.stdin.write(b"no\n" + GOOD * 300)
     process.stdin.flush()
     assert process.stderr.readline() == b"stdin:1: not JSON: Expecting value at column 1\n"  # so it is under way
-    process.send_signal(signal.SIGINT)
+    while not (tmp_path / "scored.jsonl.partial.json").exists():  # its first unit is kept
+        assert process.poll() is None
+    process.send_signal(sent)
     assert process.wait(30) == 130
-    assert process.stderr.read() == b""
-    assert list(tmp_path.iterdir()) == []
+    assert process.stderr.read() == b"sevclf: interrupted; what was scored is kept, go on with --resume\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scored.jsonl.partial", "scored.jsonl.partial.json"]
+    kept = (tmp_path / "scored.jsonl.partial").read_bytes()
+    assert kept.count(b"\n") == json.loads((tmp_path / "scored.jsonl.partial.json").read_text())["tally"]["rows"]
 
 
 def terminal(spawn, *arguments, streams, **others):
@@ -565,6 +572,8 @@ def test_progress_is_shown_on_a_terminal_and_nowhere_else(spawn, file, tmp_path)
     """A bar in a log file is noise, and one among the results on the same terminal is worse."""
     shown, code = terminal(spawn, file, "-o", tmp_path / "scored.jsonl", streams=["stderr"])
     assert (code, b"100%" in shown, b"outputs.jsonl" in shown) == (0, True, True)
+    assert all(part in shown for part in (b" rows/s", b" left", b"2 rows, ", b"mean severity: overall "))
+    assert terminal(spawn, file, "-o", tmp_path / "scored.jsonl", "--quiet", streams=["stderr"]) == (b"", 0)
     shown, code = terminal(spawn, file, streams=["stdout", "stderr"])
     assert (code, b"%" in shown, shown.count(b'"severity"')) == (0, False, 2)
     process = spawn(file, "-o", tmp_path / "scored.jsonl")
