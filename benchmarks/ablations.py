@@ -41,7 +41,7 @@ from training.tune import WRAPPED, told_apart, training_rows
 
 RESULTS = results.FOLDER / "ablations.json"
 LEFT = ("do_not_answer", "gptfuzz", "jbb_artifacts", "latent_jailbreak", "refusal_direction")
-EVERY = 5  # one training row in so many
+EVERY = 5  # one training row in so many, by default
 JUDGING = 400  # rows of a source that judge, at most
 VARIANTS: dict[str, dict[str, Any]] = {
     "as shipped": {},
@@ -143,11 +143,12 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder of the raw data sets, with train/ and bench/.")],
     work: Annotated[Path, typer.Option(help="Folder of training.build, for its cache and the tuned encoders.")] = WORK,
     out: Annotated[Path, typer.Option(help="Where the figures go; variants that it has are kept.")] = RESULTS,
+    every: Annotated[int, typer.Option(help="Learn one training row in so many.")] = EVERY,
 ) -> None:
     """Tune and judge every variant that is not there yet: four minutes each on a core."""
     export(work / "encoder", Taxonomy.from_toml(HERE / "taxonomy.toml"), None)
     corpus = read_corpus(data, work)
-    rows = [record for record in training_rows(corpus) if record.source not in LEFT][::EVERY]
+    rows = [record for record in training_rows(corpus) if record.source not in LEFT][::every]
     fill = [record.output for record in rows if record.source == "halueval_general"]
     judges = {name: [record for record in corpus if record.source == name][:JUDGING] for name in LEFT}
     judges["pyrit"] = [record for record in corpus if record.source == "pyrit"]
