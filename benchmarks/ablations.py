@@ -42,7 +42,7 @@ from training.tune import WRAPPED, told_apart, training_rows
 RESULTS = results.FOLDER / "ablations.json"
 LEFT = ("do_not_answer", "gptfuzz", "jbb_artifacts", "latent_jailbreak", "refusal_direction")
 EVERY = 5  # one training row in so many, by default
-JUDGING = 400  # rows of a source that judge, at most
+JUDGING = 250  # rows of a source that judge, at most
 VARIANTS: dict[str, dict[str, Any]] = {
     "as shipped": {},
     "no wrapped copies": {"wrapped": 0.0},
@@ -144,6 +144,7 @@ def main(
     work: Annotated[Path, typer.Option(help="Folder of training.build, for its cache and the tuned encoders.")] = WORK,
     out: Annotated[Path, typer.Option(help="Where the figures go; variants that it has are kept.")] = RESULTS,
     every: Annotated[int, typer.Option(help="Learn one training row in so many.")] = EVERY,
+    only: Annotated[list[str] | None, typer.Option(help="This variant alone. [repeatable; default: all]")] = None,
 ) -> None:
     """Tune and judge every variant that is not there yet: four minutes each on a core."""
     export(work / "encoder", Taxonomy.from_toml(HERE / "taxonomy.toml"), None)
@@ -153,13 +154,16 @@ def main(
     judges = {name: [record for record in corpus if record.source == name][:JUDGING] for name in LEFT}
     judges["pyrit"] = [record for record in corpus if record.source == "pyrit"]
     judges["harmbench"] = list(sources.BENCH["harmbench_cls_val"](data))
-    found: dict[str, Any] = results.read(out)["variants"] if out.is_file() else {}
-    for name in VARIANTS:
-        if name not in found:
-            found[name] = variant(name, rows, fill, judges, work)
-            print(name, found[name], flush=True)
+    known: dict[str, Any] = {}
+    for name in only or VARIANTS:
+        known = results.read(out)["variants"] if out.is_file() else {}
+        if name not in known:
+            found = variant(name, rows, fill, judges, work)
+            print(name, found, flush=True)
+            known = (results.read(out)["variants"] if out.is_file() else {}) | {name: found}  # others may run beside
         stamp = results.stamp(results.command_line("benchmarks.ablations"), ("torch",))
-        results.write(out, {"stamp": stamp, "rows": len(rows), "variants": found})
+        ordered = {name: known[name] for name in VARIANTS if name in known}
+        results.write(out, {"stamp": stamp, "rows": len(rows), "variants": ordered})
     if (work / "tuned" / "base").is_dir():
         done = results.read(out)
         results.write(out, {**done, "calibrators": calibrators(work, held_rows(corpus), work / "cache")})
