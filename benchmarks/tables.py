@@ -26,7 +26,7 @@ DOCUMENTS = (
     ROOT / "README.md",
     SHELF / "README.md",
     *SHELF.glob("*/README.md"),
-    *(ROOT / "docs" / f"{name}.md" for name in ("data", "robustness")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("data", "ablations", "robustness")),
 )
 # What the systems of a report are called in a table: the baselines, then all of them in the tables' order.
 BASELINES = {"tfidf": "TF-IDF + LR", "frozen": "frozen MiniLM + LR", "length": "length alone", "constant": "a constant"}
