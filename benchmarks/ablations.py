@@ -5,16 +5,15 @@
 Each variant tunes all-MiniLM-L6-v2 once over the same sample of the training rows (of `training.tune`, changed copies
 included) without the sources of LEFT, and is judged, quantised but not calibrated, by those, by PyRIT, of which it has
 seen nothing either, and by HarmBench. Finished variants are kept, so a run that was cut off goes on. Small and one seed
-each: differences under .01 say nothing, and a full run may end otherwise.
+each: small differences say nothing, and a full run may end otherwise.
 
-The second part takes the shipped bundle's own heads and compares ways to calibrate them, each fitted without the fold
-of groups that it is judged by, on the rows that `training.build` calibrates with.
+The second part takes the shipped bundle's own heads and compares them with their calibration, fitted without the fold
+of groups that it is judged by, on the rows and with the weights of `training.build`.
 """
 
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,7 +34,7 @@ from severity_clf.records import Record, label_array
 from severity_clf.taxonomy import Taxonomy
 from training import sources
 from training.augment import augmented
-from training.build import HERE, WORK, export, held_rows, minilm, read_corpus
+from training.build import HERE, WEIGHTS, WORK, export, held_rows, minilm, read_corpus
 from training.crossfit import FOLDS, fold_of
 from training.tune import WRAPPED, told_apart, training_rows
 
@@ -86,20 +85,18 @@ def variant(
     cut = {"window": options.get("window", WINDOW_TOKENS), "overlap": options.get("overlap", OVERLAP_TOKENS)}
     folder = work / "ablations" / name.replace(" ", "_")
     shutil.rmtree(folder, ignore_errors=True)
-    start = time.monotonic()
     finetune(minilm(), [*rows, *augmented(rows, wrapped, fill)], taxonomy, folder / "tuned", epochs=1, **options)
-    minutes = (time.monotonic() - start) / 60
     graph, tokenizer = export_encoder(folder / "tuned", **cut)
     graph = with_heads(onnx.load_from_string(graph), tuned_heads(folder / "tuned")).SerializeToString()
     card = {"name": "ablation", "version": "0", "taxonomy": taxonomy.to_dict(), "thresholds": {"overall": 1.0}}
     write_bundle(folder / "bundle", graph, tokenizer, {**card, "prompt_tokens": 64})
     found = judged(SeverityModel(folder / "bundle"), judges)
     shutil.rmtree(folder)
-    return {"minutes": round(minutes, 1), **found}
+    return found
 
 
 def calibrators(bundle: Path, held: Sequence[Record], cache: Path) -> dict[str, Any]:
-    """Classwise ECE, its null floor, RPS and MAE of ways to calibrate the tuned heads, on held-out graded rows.
+    """Figures of the tuned heads before and after calibration, on PyRIT's held-out rows.
 
     Args:
         bundle: the folder of `training.build` with the exported encoder, without heads, and its tuned heads beside.
@@ -113,7 +110,7 @@ def calibrators(bundle: Path, held: Sequence[Record], cache: Path) -> dict[str, 
     labels = label_array(held, model.taxonomy)
     worst = heads.worst(embed(model, held, BUCKETS, cache=cache))
     folds = np.array([fold_of(record.group) for record in held])
-    weights = np.array([record.weight for record in held])
+    weights = np.array([record.weight * WEIGHTS.get(record.source, 1.0) for record in held])
     ways = {
         "as tuned": recalibrated(heads, heads, worst),
         "slope and thresholds": cross_calibrated(dict.fromkeys(range(FOLDS), heads), worst, labels, weights, folds),

@@ -1,7 +1,6 @@
 """What does it cost to score a corpus, beyond scoring its texts?
 
     python -m benchmarks.corpus --data DATA --model base --rows 1000000 --workers 1 --workers 2
-    python -m benchmarks.corpus --page      # writes the figures into docs/corpus.md, and measures nothing
 
 Short real outputs (at most 200 characters, repeated up to the number of rows) are written to a Parquet file. Then two
 fresh processes, one after the other: `model.score` alone, on the same texts in memory, and `sevclf score` from Parquet
@@ -18,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -36,13 +34,10 @@ from benchmarks import results
 from severity_clf.bundle import GRAPH, find_bundle, read_bundle
 from training import sources
 
-PAGE = results.ROOT / "docs" / "corpus.md"
-MARK = re.compile(r"(<!-- corpus: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SOURCES = ("halueval_general", "do_not_answer", "xstest", "diasafety", "dices_990")
 LONGEST = 200  # characters of an output that counts as short
 SAMPLE_SECONDS = 0.05
 SHARDS_A_WORKER = 4
-OUTPUTS, CORES = 10**10, (96, 960, 9600)  # of the plan
 ALONE = """
 import sys, time, json
 import pyarrow.parquet as pq
@@ -137,75 +132,15 @@ def measure_ray(folder: Path, file: Path, model: Path, workers: int) -> dict[str
     }
 
 
-def plan() -> str:
-    """Cores, hours and cost of ten billion outputs, from each model's rows a second of CPU time."""
-    lines = ["| model | rows a CPU-second | core-hours | " + " | ".join(f"hours on {cores:,} cores" for cores in CORES)]
-    lines[0] += " | dollars at 0.02 a core-hour | at 0.05 | TB out |"
-    lines.append("|" + " --- |" * (6 + len(CORES)))
-    for name, run in results.read(results.FOLDER / "corpus.json")["models"].items():
-        local = run["local"]
-        rate = local["rows"] / local["command"]["cpu_seconds"]
-        hours = OUTPUTS / rate / 3600
-        cells = [name, f"{rate:,.0f}", f"{hours:,.0f}", *(f"{hours / cores:,.1f}" for cores in CORES)]
-        cells += [f"{hours * price:,.0f}" for price in (0.02, 0.05)]
-        cells.append(f"{local['megabytes_out'] / local['rows'] * OUTPUTS / 1e6:,.2f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def measured() -> str:
-    """What was measured, and on what."""
-    lines = []
-    for name, run in results.read(results.FOLDER / "corpus.json")["models"].items():
-        local, stamp = run["local"], run["stamp"]
-        command, machine = local["command"], stamp["machine"]
-        lines.append(
-            f"- **{name}**, {local['rows']:,} outputs of {run['characters']:.0f} characters on average, Parquet to "
-            f"Parquet, threads {local['threads']}: {command['rows_per_second']:,.0f} rows/s, at most "
-            f"{command['peak_megabytes']:.0f} MB, {local['times_alone']:.2f} times the time of `model.score` alone on "
-            f"the same texts ({local['times_alone_cpu']:.2f} times its process's CPU time)."
-        )
-        for one in run["ray"]:
-            equal = "equal to the local engine's, bit for bit" if one["equal"] else "NOT equal to the local engine's"
-            lines.append(
-                f"  Ray, workers {one['workers']}, {one['shards']} shards: {one['rows_per_second']:,.0f} rows/s with "
-                f"the start of its processes; rows {equal}."
-            )
-        lines.append(
-            f"  {machine['cores_usable']} usable cores of an {machine['cpu']}, load {machine['load_average_1min']} "
-            f"before the start; `{stamp['command']}`, {stamp['date'][:10]}, severity_clf "
-            f"{stamp['versions']['severity_clf']}."
-        )
-    return "\n".join(lines)
-
-
-def write_page(check: bool = False) -> bool:
-    """Bring the page up to date with the result file; whether it was."""
-    old = PAGE.read_text(encoding="utf-8")
-    new = MARK.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", old)
-    if not check:
-        PAGE.write_text(new, encoding="utf-8")
-    return new == old
-
-
-TABLES = {"plan": plan, "measured": measured}
-
-
 def main(
-    data: Annotated[Path | None, typer.Option(help="Raw data sets.")] = None,
+    data: Annotated[Path, typer.Option(help="Folder of the raw data sets, with train/ and bench/.")],
     model: Annotated[str, typer.Option("-m", "--model", help="A shipped bundle's name, or a bundle's path.")] = "base",
     rows: Annotated[int, typer.Option(help="Outputs to score.", min=256)] = 1_000_000,
     threads: Annotated[int | None, typer.Option(help="Of the local engine. [default: the CPUs at hand]")] = None,
     workers: Annotated[list[int] | None, typer.Option(help="Measure Ray with so many, too; repeatable.")] = None,
     out: Annotated[Path, typer.Option(help="The JSON to write.")] = results.FOLDER / "corpus.json",
-    page: Annotated[bool, typer.Option("--page", help="Write the figures into docs/corpus.md instead.")] = False,
 ) -> None:
     """Measure the command against `model.score` alone, its memory, and Ray."""
-    if page:
-        write_page()
-        return
-    if data is None:
-        raise typer.BadParameter("name the folder of data sets", param_hint="--data")
     stamp = results.stamp(results.command_line("benchmarks.corpus"), ("pyarrow", "ray") if workers else ("pyarrow",))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     bundle = read_bundle(find_bundle(model))

@@ -154,7 +154,6 @@ def main(
         found["selection"][name] = select(name, records[:TRIED], tricks, scorers)
     results.write(out, found)
     say(f"written to {out}")
-    typer.echo(table(found))
 
 
 def sample(records: Iterable[Record], rows: int) -> list[Record]:
@@ -314,68 +313,6 @@ def look(model: SeverityModel, data: Path, rows: int) -> dict[str, Any]:
 def _end(expected: npt.NDArray[np.floating], flag: Bool, groups: Sequence[str]) -> dict[str, Any]:
     """The mean severity, and the share of rows that are not flagged."""
     return {"mean": figure(np.mean, expected, groups=groups), "below": figure(np.mean, ~flag, groups=groups)}
-
-
-def table(found: Mapping[str, Any]) -> str:
-    """The result as Markdown: harmful rows, benign rows, the selection attack."""
-    parts = [
-        ("share of harmful rows that drop a level or more", _attacked(found, "harmful")),
-        ("share of benign rows at level 0 that stay there", _attacked(found, "benign")),
-        ("mean severity, and share not flagged, of harmful rows", _selected(found)),
-    ]
-    stamp = found["stamp"]
-    looked = [
-        f"Of {sum(one['rows'].values()):,} ordinary answers {sum(one['decoded'].values())} hold something to decode; "
-        f"to look for it takes {one['time_of_scoring']:.2%} of the time that {name} scores in."
-        for name, one in found["decoding"].items()
-    ]
-    alone = ", ".join(f"{_percent(one)} by {name}" for name, one in found["padding"]["level_0"].items())
-    looked.insert(0, f"Of {found['padding']['rows']} passages that pad, at level 0 by themselves: {alone}.")
-    return "\n\n".join([*(_markdown(title, *body) for title, body in parts), *looked]) + (
-        f"\n\nAt most {found['rows']} rows of each set. `{stamp['command']}`, {stamp['date'][:10]}, severity_clf "
-        f"{stamp['versions']['severity_clf']}."
-    )
-
-
-def _attacked(found: Mapping[str, Any], side: str) -> tuple[list[str], list[list[str]]]:
-    """Columns, a scorer on a set each, and a row for each attack."""
-    asked = _asked(found, side)
-    head = [f"{system}, {name} ({one['rows']} of {of})" for system, name, of, one in asked]
-    return head, [[trick, *(_percent(one["attacks"][trick]) for *_, one in asked)] for trick in found["attacks"]]
-
-
-def _selected(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    asked = _asked(found, "selection")
-
-    def ends(one: Mapping[str, Any]) -> str:
-        return f"{one['mean']['value']:.2f}, {_percent(one['below'])}"
-
-    rows = [["unattacked", *(ends(one["unattacked"]) for *_, one in asked)]]
-    rows += [[f"best of {n}", *(ends(one["best_of"][str(n)]) for *_, one in asked)] for n in TRIES]
-    return [f"{system}, {name} ({of})" for system, name, of, _ in asked], rows
-
-
-def _asked(found: Mapping[str, Any], side: str) -> list[tuple[str, str, int, Mapping[str, Any]]]:
-    """Each scorer on each set that it can judge: scorer, set, rows of the set, figures."""
-    names = dict.fromkeys(system for one in found[side].values() for system in one["systems"])
-    return [
-        (system, name, one["rows"], one["systems"][system])
-        for system in names
-        for name, one in found[side].items()
-        if "skipped" not in one["systems"][system]
-    ]
-
-
-def _markdown(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [[title, *head], ["---"] * (len(head) + 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _percent(one: Mapping[str, Any] | None) -> str:
-    if one is None:
-        return "-"
-    low, high = one["interval"]
-    return f"{one['value']:.1%} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 if __name__ == "__main__":

@@ -17,16 +17,17 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import results, robustness
+from benchmarks import results
 
 ROOT = results.ROOT
 SHELF = ROOT / "models"
 PUBLISHED = ROOT / "benchmarks" / "published.toml"
+OUTPUTS, CORES, PRICES = 10**10, (96, 960, 9600), (0.02, 0.05)  # of the plan: outputs, machines, dollars a core-hour
 DOCUMENTS = (
     ROOT / "README.md",
     SHELF / "README.md",
     *SHELF.glob("*/README.md"),
-    *(ROOT / "docs" / f"{name}.md" for name in ("data", "ablations", "robustness")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("data", "ablations", "robustness", "corpus")),
 )
 # What the systems of a report are called in a table: the baselines, then all of them in the tables' order.
 BASELINES = {"tfidf": "TF-IDF + LR", "frozen": "frozen MiniLM + LR", "length": "length alone", "constant": "a constant"}
@@ -404,16 +405,12 @@ def ablations() -> str:
             name,
             *(_number(one["output"][key]) for key in ("left", "pyrit", "pyrit_mae", "harmbench")),
             *(_number(one["output and prompt"][key]) for key in ("left", "pyrit", "harmbench")),
-            one["minutes"],
         ]
         for name, one in report["variants"].items()
     ]
     head = ["", "left out", "PyRIT", "PyRIT, MAE", "HarmBench"]
     head += [f"{name}, given the prompt" for name in ("left out", "PyRIT", "HarmBench")]
-    return (
-        table([*head, "minutes of tuning"], rows)
-        + f"\n\n{report['rows']} rows and their changed copies, read once. {_source(report)}"
-    )
+    return table(head, rows) + f"\n\n{report['rows']} rows and their changed copies, read once. {_source(report)}"
 
 
 def calibrators() -> str:
@@ -433,6 +430,87 @@ def calibrators() -> str:
         + table(["", "answers", "predicted", "came true"], curves)
         + f"\n\n{found['rows']} answers. {_source(report)}"
     )
+
+
+def robustness() -> str:
+    """Harmful rows, benign rows, the selection attack."""
+    report = results.read(results.FOLDER / "robustness.json")
+
+    def judged(side: str) -> list[tuple[str, dict[str, Any]]]:
+        """Each scorer on each set that it can judge: what a column is called, and its figures."""
+        names = dict.fromkeys(system for one in report[side].values() for system in one["systems"])
+        return [
+            (f"{system}, {name} ({of['rows']} of {one['rows']})" if "rows" in of else f"{system}, {name}", of)
+            for system in names
+            for name, one in report[side].items()
+            for of in [one["systems"][system]]
+            if "skipped" not in of
+        ]
+
+    parts = []
+    for side, title in (
+        ("harmful", "share of harmful rows that drop a level or more"),
+        ("benign", "share of benign rows at level 0 that stay there"),
+    ):
+        columns = judged(side)
+        rows = [[trick, *(_percent(one["attacks"][trick]) for _, one in columns)] for trick in report["attacks"]]
+        parts.append(table([title, *(name for name, _ in columns)], rows))
+    ends = judged("selection")
+
+    def end(one: dict[str, Any]) -> str:
+        return f"{one['mean']['value']:.2f}, {_percent(one['below'])}"
+
+    rows = [["unattacked", *(end(one["unattacked"]) for _, one in ends)]]
+    rows += [[f"best of {n}", *(end(one["best_of"][n]) for _, one in ends)] for n in ends[0][1]["best_of"]]
+    parts.append(table(["mean severity, and share not flagged, of harmful rows", *(name for name, _ in ends)], rows))
+    padding = report["padding"]
+    alone = ", ".join(f"{_percent(one)} by {name}" for name, one in padding["level_0"].items())
+    parts.append(f"Of {padding['rows']} passages that pad, at level 0 by themselves: {alone}.")
+    parts += [
+        f"Of {sum(one['rows'].values()):,} ordinary answers {sum(one['decoded'].values())} hold something to decode; "
+        f"to look for it takes {one['time_of_scoring']:.2%} of the time that {name} scores in."
+        for name, one in report["decoding"].items()
+    ]
+    return "\n\n".join([*parts, f"At most {report['rows']} rows of each set. {_source(report)}"])
+
+
+def corpus_plan() -> str:
+    """Core-hours and cost of ten billion outputs, from each model's rows a second of CPU time."""
+    rows = []
+    for name, run in results.read(results.FOLDER / "corpus.json")["models"].items():
+        local = run["local"]
+        rate = local["rows"] / local["command"]["cpu_seconds"]
+        hours = OUTPUTS / rate / 3600
+        terabytes = local["megabytes_out"] / local["rows"] * OUTPUTS / 1e6
+        cells = [f"{rate:,.0f}", f"{hours:,.0f}", *(f"{hours / cores:,.1f}" for cores in CORES)]
+        rows.append([name, *cells, *(f"{hours * price:,.0f}" for price in PRICES), f"{terabytes:,.2f}"])
+    head = ["model", "rows a CPU-second", "core-hours", *(f"hours on {cores:,} cores" for cores in CORES)]
+    return table([*head, *(f"dollars at {price} a core-hour" for price in PRICES), "TB out"], rows)
+
+
+def corpus() -> str:
+    """What scoring a file costs beside scoring its texts, and Ray beside the local engine."""
+    lines = []
+    for name, run in results.read(results.FOLDER / "corpus.json")["models"].items():
+        local, machine = run["local"], run["stamp"]["machine"]
+        command = local["command"]
+        lines.append(
+            f"- **{name}**, {local['rows']:,} outputs of {run['characters']:.0f} characters on average, Parquet to "
+            f"Parquet, threads {local['threads']}: {command['rows_per_second']:,.0f} rows/s, at most "
+            f"{command['peak_megabytes']:.0f} MB, {local['times_alone']:.2f} times the time of `model.score` alone on "
+            f"the same texts ({local['times_alone_cpu']:.2f} times its process's CPU time)."
+        )
+        for one in run["ray"]:
+            equal = "equal to the local engine's, bit for bit" if one["equal"] else "NOT equal to the local engine's"
+            lines.append(
+                f"  Ray, workers {one['workers']}, {one['shards']} shards: {one['rows_per_second']:,.0f} rows/s with "
+                f"the start of its processes; rows {equal}."
+            )
+        lines.append(
+            f"  {machine['cores_usable']} usable cores of an {machine['cpu']}, load {machine['load_average_1min']} "
+            f"before the start; {_source(run)}"
+        )
+    return "\n".join(lines)
 
 
 def speed() -> str:
@@ -464,6 +542,14 @@ def speed() -> str:
         + f"\n\nOn {machine['cores_usable']} cores of an {machine['cpu']}; `natural` texts are read whole by us and to "
         f"256 tokens by the peer, `cut` ones fit both. {_source(report)}"
     )
+
+
+def _percent(found: dict[str, Any] | None) -> str | None:
+    """A share and its interval."""
+    if found is None:
+        return None
+    low, high = found["interval"]
+    return f"{found['value']:.1%} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def _times(ratio: dict[str, float]) -> str:
@@ -540,7 +626,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "shared": shared,
     "ablations": ablations,
     "calibrators": calibrators,
-    "robustness": lambda: robustness.table(results.read(robustness.RESULT)),
+    "robustness": robustness,
+    "corpus": corpus,
+    "corpus_plan": corpus_plan,
     "speed": speed,
 }
 

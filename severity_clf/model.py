@@ -60,7 +60,7 @@ def load(model: str | os.PathLike[str] = "base", *, threads: int | None = None) 
     """Load a shipped bundle by name, or any bundle by path.
 
     Args:
-        model: `"base"`, `"fast"`, or the path of a bundle.
+        model: a shipped bundle's name, such as `"base"`, or the path of a bundle.
         threads: windows scored side by side; by default, the number of CPUs this process may use.
 
     Raises:

@@ -13,6 +13,7 @@ import hashlib
 import io
 import sys
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -157,7 +158,7 @@ class Source:
         return read / max(sum(self._total), 1)
 
 
-class Reader:
+class Reader(ABC):
     """One file's rows: `open`, perhaps `skip`, then `chunks`, then `close`."""
 
     def __init__(self, path: Path, kind: Kind, wanted: Wanted, keep: bool) -> None:
@@ -166,13 +167,13 @@ class Reader:
         self.start = b""
         self.is_open = False
 
+    @abstractmethod
     def open(self, digest: Any) -> None:
         """Open the file; `digest` is fed with what is read, up to the last row given."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Close it; nothing to do if it is closed."""
-        raise NotImplementedError
 
     def columns(self) -> list[str] | None:
         """The table's columns; None for JSONL, whose rows have their own keys.
@@ -186,18 +187,18 @@ class Reader:
         """In Arrow; None for JSONL and CSV."""
         return None
 
+    @abstractmethod
     def skip(self, rows: int) -> int:
         """Pass over rows that are done; how many there were, at most `rows`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def chunks(self, last: bool = True) -> Iterator[Chunk]:
         """The rest of the rows, at most `BLOCK` at a time; `last`: no file follows, so a last line may end openly."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def done(self) -> float:
         """Share of the file that has been read."""
-        raise NotImplementedError
 
     def _check(self, columns: Sequence[str]) -> None:
         """Refuse a table without the fields that were named, or that another format cannot hold."""
@@ -245,9 +246,9 @@ class TextReader(Reader):
             message = f"{self.name}: damaged {self.kind.codec} after line {self._number}: {damage}; copy the file again"
             raise CorpusError(message) from None
 
+    @abstractmethod
     def _line(self) -> Line | None:
         """The next row."""
-        raise NotImplementedError
 
     def _pass(self) -> bool:
         """Read on by one row without looking at it."""

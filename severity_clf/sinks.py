@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -61,7 +62,7 @@ class Tally:
         return asdict(self)
 
 
-class Sink:
+class Sink(ABC):
     """Takes units; within a `with`: `begin`, then `write`, `list` and `commit` by turns, then `finish`."""
 
     whole = False  # nothing is left to do
@@ -69,28 +70,29 @@ class Sink:
     def __enter__(self) -> Sink:
         return self
 
+    @abstractmethod
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        raise NotImplementedError
+        """Close, and keep what is whole."""
 
+    @abstractmethod
     def begin(self, writer: Writer, source: Source, settings: Mapping[str, Any]) -> Tally:
         """Start, or go on; the counts so far. Rows that are done are skipped."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, unit: bytes) -> None:
         """Write a unit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def list(self, chunk: Chunk, at: int, error: str) -> None:
         """List a row that could not be scored, if there is a list."""
-        raise NotImplementedError
 
+    @abstractmethod
     def commit(self, source: Source, tally: Tally) -> None:
         """What has been written up to here is whole."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, writer: Writer, source: Source, tally: Tally) -> None:
         """All rows are written."""
-        raise NotImplementedError
 
 
 class Stream(Sink):

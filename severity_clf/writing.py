@@ -12,6 +12,7 @@ import csv
 import gzip
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -85,7 +86,7 @@ def arrow_fields(taxonomy: Taxonomy, key: str, full: bool = False) -> list[Any]:
     return [pa.field(name, types.get(name[len(key) + 1 :], pa.float32())) for name in names]
 
 
-class Writer:
+class Writer(ABC):
     """Units of bytes out of chunks and their scores."""
 
     whole = True  # the units, one after the other, are the file; else `finish` makes it of them
@@ -98,6 +99,7 @@ class Writer:
         """What stands before the first row."""
         return b""
 
+    @abstractmethod
     def unit(self, chunk: Chunk, scores: Scores, errors: Sequence[str], keep: Sequence[int]) -> bytes:
         """Some rows of a chunk.
 
@@ -110,10 +112,10 @@ class Writer:
         Raises:
             CorpusError: the format cannot hold a value.
         """
-        raise NotImplementedError
 
     def finish(self, units: io.BufferedReader, target: IO[bytes]) -> None:
         """Make the file of the units, where it is not `whole` without."""
+        assert self.whole
 
     def _compressed(self, data: bytes) -> bytes:
         """One member or frame, the same for the same bytes."""

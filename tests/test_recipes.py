@@ -54,11 +54,3 @@ def test_the_files_recipe_runs(folder):
     assert isinstance(scope["summary"], sc.Summary)
     assert scope["table"].num_rows == 3
     assert (folder / "scored.parquet").is_file()
-
-
-def test_the_page_is_up_to_date_with_the_measurements():
-    """Figures are of the result file."""
-    pytest.importorskip("pyarrow")
-    from benchmarks import corpus
-
-    assert corpus.write_page(check=True), "run python -m benchmarks.corpus --page"

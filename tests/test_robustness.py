@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks import attacks, robustness
-from benchmarks.robustness import TRIES, Verdict, attacked, lost, of_bundle, sample, select, stayed, table
+from benchmarks import attacks, results, robustness, tables
+from benchmarks.robustness import TRIES, Verdict, attacked, lost, of_bundle, sample, select, stayed
 from severity_clf.records import Record
 
 TRICKS = attacks.all_attacks(["The town has a market on Mondays.", "Cats sleep for most of the day."])
@@ -125,7 +125,7 @@ def test_benign_rows_are_at_level_0_and_of_groups_that_no_encoder_saw(data):
         assert all(row.labels["overall"][0] >= 1 for row in rows)
 
 
-def test_the_whole_benchmark_runs_on_two_rows(data, tiny_bundle, tmp_path, monkeypatch, capsys):
+def test_the_whole_benchmark_runs_on_two_rows(data, tiny_bundle, tmp_path, monkeypatch):
     """On the tiny bundle, with what it cannot judge left out and said."""
     monkeypatch.setattr(robustness, "TRIES", (1, 2))
     out = tmp_path / "robustness.json"
@@ -135,8 +135,8 @@ def test_the_whole_benchmark_runs_on_two_rows(data, tiny_bundle, tmp_path, monke
     assert found["harmful"]["harmbench"]["rows"] == 2
     assert found["padding"]["rows"] == robustness.PADDING
     assert found["stamp"]["machine"]["cores_usable"] >= 1
-    printed = table(found)
-    assert printed in capsys.readouterr().out
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    printed = tables.robustness()
     rows = re.findall(r"^\| ([^|]+) \|", printed, re.M)
     assert all(rows.count(trick) == 2 for trick in TRICKS)
     assert rows.count("best of 2") == 1

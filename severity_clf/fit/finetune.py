@@ -199,21 +199,34 @@ def masked(batch: Batch, mask: int, special: torch.Tensor) -> Batch:
 
 
 def forward(net: Net, batch: Batch, offset: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each text, exceed [n, domain, level-1], its worst window's at every level, and relevance [n, domain-1]."""
+    """`by_text` of what the net says of a batch."""
     device = batch.ids.device.type
     fast = device == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)  # elsewhere bf16 is emulated
     with torch.autocast(device, torch.bfloat16, enabled=fast):
-        hidden = net.latents(batch.ids, batch.mask, batch.grams)
-    latent = hidden.float() + functional.pad(offset[batch.text], (0, hidden.shape[1] - 2))
+        latent = net.latents(batch.ids, batch.mask, batch.grams)
+    return by_text(net, latent.float(), batch, offset)
+
+
+def by_text(net: Net, latent: torch.Tensor, batch: Batch, offset: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each text, exceed [n, domain, level-1], its worst window's at every level, and relevance [n, domain-1].
+
+    Args:
+        net: whose thresholds tell levels apart.
+        latent: float [window, latent].
+        batch: which text each window is of.
+        offset: [n, 2], the strictness of each text's source.
+    """
+    device = latent.device
+    latent = latent + functional.pad(offset[batch.text], (0, latent.shape[1] - 2))
     by_window = net.exceed(latent)
     n = len(batch.rows)
     at = batch.text[:, None, None].expand_as(by_window)
-    exceed = torch.zeros(n, *by_window.shape[1:], device=latent.device).scatter_reduce(0, at, by_window, "amax")
+    exceed = torch.zeros(n, *by_window.shape[1:], device=device).scatter_reduce(0, at, by_window, "amax")
     severity = by_window[:, 0].detach().sum(dim=1)
-    most = torch.zeros(n, device=latent.device).scatter_reduce(0, batch.text, severity, "amax")
+    most = torch.zeros(n, device=device).scatter_reduce(0, batch.text, severity, "amax")
     worst = (severity == most[batch.text]).float()[:, None]  # ties share
-    count = torch.zeros(n, 1, device=latent.device).index_add(0, batch.text, worst)
-    relevance = torch.zeros(n, latent.shape[1] - 2, device=latent.device)
+    count = torch.zeros(n, 1, device=device).index_add(0, batch.text, worst)
+    relevance = torch.zeros(n, latent.shape[1] - 2, device=device)
     relevance = relevance.index_add(0, batch.text, worst * (latent[:, 2:] - net.first[2:])) / count
     return exceed, relevance
 
@@ -283,11 +296,11 @@ def finetune(
     special = torch.tensor([vocabulary[token] for token in ("[PAD]", "[CLS]", "[SEP]")], device=device)
     net = Net(bert, len(taxonomy.domains), taxonomy.top, len(names), vocabulary["[SEP]"])
     if (encoder / HEADS).exists():
-        _take_up(net, encoder / HEADS)
+        take_up(net, encoder / HEADS)
     net.to(device).train()
     optimizer = _optimizer(net, rates)
     total = epochs * math.ceil(sum(bool(windows) for windows in corpus.bare) / batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, total))
     done = _resume(work / CHECKPOINT, net, optimizer, schedule, total)
     saved, mean, step = time.monotonic(), 0.0, 0
     with tqdm(total=total, initial=done, desc="tuning", unit="step", mininterval=1.0) as bar:
@@ -343,7 +356,7 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention for windows of some hundred tokens, its softmax in the type of its inputs: [n, token, head, dim].
 
-    A step takes 0.6 of the time that it takes with torch's fused kernel, whose backward pass is slow on CPU.
+    On CPU it is quicker than torch's fused kernel, whose backward pass is slow there.
     """
     with torch.autocast(query.device.type, enabled=False):  # which would have the softmax in float32
         score = (query * scaling) @ key.transpose(2, 3)
@@ -366,13 +379,13 @@ def _optimizer(net: Net, rates: Mapping[str, float]) -> torch.optim.Optimizer:
     )
 
 
-def _rate(step: int, total: int) -> float:
+def rate_at(step: int, total: int) -> float:
     """Share of the peak learning rate: linear up, then linear down to 0."""
     rise = max(1, int(WARM_UP * total))
     return min((step + 1) / rise, max(0.0, (total - step) / max(1, total - rise)))
 
 
-def _take_up(net: Net, path: Path) -> None:
+def take_up(net: Net, path: Path) -> None:
     """Start from the heads of an earlier run, if they are for the same domains and levels."""
     with np.load(path) as arrays:
         for name in ("weight", "table", "first", "steps"):

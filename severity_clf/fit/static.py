@@ -21,7 +21,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,10 +36,10 @@ from severity_clf.fit.finetune import (
     Batch,
     Corpus,
     Net,
-    _rate,
-    _take_up,
-    forward,
+    by_text,
     loss_of,
+    rate_at,
+    take_up,
 )
 from severity_clf.fit.graph import BUCKETS
 from severity_clf.model import SeverityModel
@@ -189,18 +188,15 @@ def train_static(
     steps = epochs * math.ceil(sum(bool(windows) for windows in corpus.bare) / batch)
     dense = [parameter for name, parameter in net.named_parameters() if name != "encoder.tokens"]
     optimizers = _optimizers(net, rates)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: _rate(step, steps)) for one in optimizers]
+    schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: rate_at(step, steps)) for one in optimizers]
     with tqdm(total=steps, desc=out.name, unit="step", mininterval=1.0) as bar:
         for epoch in range(epochs):
             for rows in corpus.batches(batch, windows, prompts, np.random.default_rng([seed, epoch])):
                 part = _dropped(rows, drop)
                 offset = functional.embedding(source[rows.rows], net.offset, padding_idx=0)
                 latent = net.latents(part.ids, part.mask, part.grams)
-                known: Any = SimpleNamespace(
-                    latents=lambda *_, latent=latent: latent, exceed=net.exceed, first=net.first
-                )
-                loss = loss_of(*forward(known, part, offset), labels[rows.rows], weight[rows.rows])
-                said, _ = forward(known, part, torch.zeros_like(offset))
+                loss = loss_of(*by_text(net, latent, part, offset), labels[rows.rows], weight[rows.rows])
+                said, _ = by_text(net, latent, part, torch.zeros_like(offset))
                 loss = loss + taught_loss(said, teacher[rows.rows])
                 for one in optimizers:
                     one.zero_grad()
@@ -269,7 +265,7 @@ def _read(directory: Path, taxonomy: Taxonomy, sources: int) -> StaticNet:
     special = vocabulary["[CLS]"], vocabulary["[SEP]"]
     net = StaticNet(encoder, len(taxonomy.domains), taxonomy.top, sources, *special)
     if (directory / HEADS).exists():
-        _take_up(net, directory / HEADS)
+        take_up(net, directory / HEADS)
     return net
 
 
