@@ -50,6 +50,9 @@ TAXONOMY = Taxonomy(
     tuple(Level(name, name) for name in ("none", "low", "high")),
     tuple(Domain(name, name) for name in ("overall", "rude", "wet")),
 )
+CARD = {
+    "name": "tiny", "version": "1", "taxonomy": TAXONOMY.to_dict(), "thresholds": {"overall": 1.0}, "prompt_tokens": 4,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -129,9 +132,7 @@ def make_bundle(encoder_dir, path, int8=True):
     )
     model: onnx.ModelProto = with_heads(encoder_graph(encoder_dir, int8=int8, buckets=size), heads)
     card = {
-        "name": "tiny", "version": "1", "taxonomy": TAXONOMY.to_dict(), "thresholds": {"overall": 1.0},
-        "prompt_tokens": 4,
-        "encoder": {"source": "random"}, "training": {"records": 0, "sources": []}, "calibration": {},
+        **CARD, "encoder": {"source": "random"}, "training": {"records": 0, "sources": []}, "calibration": {},
     }  # fmt: skip
     write_bundle(path, model.SerializeToString(), window_tokenizer(encoder_dir, 16, 6), card)
     return path

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import CONFIG, TAXONOMY, VOCABULARY
+from conftest import CARD, CONFIG, TAXONOMY, VOCABULARY
 from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="the extra `finetune` is not installed")
@@ -22,13 +22,6 @@ from severity_clf.records import Record  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default")  # torch and transformers have their own
 SMALL = {"window": 16, "overlap": 6, "prompt_tokens": 4}
-CARD = {
-    "name": "tiny",
-    "version": "1",
-    "taxonomy": TAXONOMY.to_dict(),
-    "thresholds": {"overall": 1.0},
-    "prompt_tokens": 4,
-}
 TEXTS = ["the cat sat on a mat and it was good", "how to make tea", "rain " * 40, "the dog ran far and it was worse"]
 
 

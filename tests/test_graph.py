@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import reference
-from conftest import CONFIG, ROOT, VOCABULARY, make_bundle
+from conftest import CARD, CONFIG, ROOT, VOCABULARY, make_bundle
 
 from severity_clf.bundle import find_bundle, read_bundle
 from severity_clf.fit.graph import INT_MAX, encoder_graph, quantize, with_heads
@@ -107,19 +107,10 @@ def test_another_architecture_is_refused(encoder_dir, tmp_path):
 
 def test_a_bundle_without_heads_embeds_but_does_not_score(encoder_dir, tmp_path):
     """No default head: an encoder alone has no opinion."""
-    from conftest import TAXONOMY
-
     from severity_clf.bundle import BundleError, write_bundle
     from severity_clf.fit.export import export_encoder
 
-    card = {
-        "name": "bare",
-        "version": "1",
-        "taxonomy": TAXONOMY.to_dict(),
-        "thresholds": {"overall": 1},
-        "prompt_tokens": 4,
-    }
-    write_bundle(tmp_path / "bare", *export_encoder(encoder_dir, window=16, overlap=6), card)
+    write_bundle(tmp_path / "bare", *export_encoder(encoder_dir, window=16, overlap=6), CARD)
     model = SeverityModel(tmp_path / "bare")
     embedding, text = model.embed(["the cat", "the dog"])
     assert embedding.shape == (2, 32)

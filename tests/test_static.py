@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import ROOT, TAXONOMY, VOCABULARY
+from conftest import CARD, ROOT, TAXONOMY, VOCABULARY
 
 torch = pytest.importorskip("torch", reason="the extra `finetune` is not installed")
 
@@ -21,13 +21,6 @@ from severity_clf.records import Record  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default")  # torch has its own
 SIZE = Size(bag=8, pair=4, hidden=16, dim=8)
-CARD = {
-    "name": "tiny",
-    "version": "1",
-    "taxonomy": TAXONOMY.to_dict(),
-    "thresholds": {"overall": 1.0},
-    "prompt_tokens": 4,
-}
 TEXTS = ["the cat sat on a mat and it was good", "how to make tea", "rain " * 40, "the dog ran far", "bad", "good bad"]
 RATES = {"tokens": 1e-2, "mix": 1e-2, "heads": 1e-2, "table": 1e-2}
 
