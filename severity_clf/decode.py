@@ -1,32 +1,39 @@
-"""Text that an output carries in an encoding, so that it can be read beside the text as given.
+"""A text with all that it says in an encoding put in the place of the encoded form.
 
-    decoded("see SG93IHRvIG1ha2UgYSBwb3Qgb2YgdGVh").text    # "How to make a pot of tea"
+    decoded("see SG93IHRvIG1ha2UgYSBwb3Qgb2YgdGVh", vocabulary).text    # "see How to make a pot of tea"
 
-Base64, hex, percent, HTML and backslash escapes, bytes in variation selectors, Unicode tags, rot13, reversed text; each
-also inside another, two deep. What decodes to bytes or to symbols is no text: hashes, pictures, tokens and addresses
-give nothing. Other alphabets, keys, compression and numbers for letters are not looked for, nor is a word alone: a run
-must hold some sixteen characters and three words. Nothing decoded is longer than the run that it came from, and no
-character is decoded by two rules, so all of it is at most as long as the text.
+Base64, hex, percent, HTML and backslash escapes, bytes in variation selectors, Unicode tags, rot13, reversed text,
+leetspeak; each also inside another, two deep. What decodes to bytes or to symbols is no text: hashes, pictures, tokens
+and addresses stay as they are. Other alphabets, keys, compression and numbers for letters are not looked for, nor is a
+word alone: a run must hold some sixteen characters and three words.
+
+Nothing that can be read as it stands may vanish by decoding to something else. So the ciphers are undone word by word,
+and only where the encoder's vocabulary knows the word better afterwards; and what a rule would drop that could be words
+stays, before what was decoded. The vocabulary lists common words first, and `##` marks what continues a word.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from html import unescape
+from itertools import product
 from urllib.parse import unquote
 
 DEPTH = 2
 BLOCK = 8  # words that are judged together, deciphered or not
+LONGEST = 40  # letters of a word that is spelt
+WORDY = 0.25  # of a run of base64, the share in words from which it may be no base64
 SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"  # 256 invisible characters: one for each byte
 TAGS = "\U000e0020-\U000e007e"  # invisible ASCII
 _BACKSLASH = r"\\{1,4}(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))"  # several where JSON quotes code
 _ESCAPE = rf"(?:%[0-9A-Fa-f]{{2}}|&(?:amp;)?#(?:\d{{2,7}}|[xX][0-9A-Fa-f]{{2,6}});|{_BACKSLASH})"
 _DIGITS = "[A-Za-z0-9+/_-]"  # of base64, in both alphabets
 _ILLEGIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
+_NO_LETTERS = re.compile(r"(?:[^\S\n]|[^\w\s]|\d){0,200}")
 _WORD = re.compile(r"[^\W\d_]+")
 _COMMON_WORDS = """
 the and you for with this that from your are have they will not but what when which can their there about
@@ -38,49 +45,76 @@ _ROT13 = str.maketrans(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", "NOPQRSTUVWXYZABCDEFGHIJKLMnopqrstuvwxyzabcdefghijklm"
 )
 
+# What each sign of leetspeak may stand for, and the short words that it also writes in digits alone.
+_LEET = {"0": "o", "1": "il", "2": "z", "3": "e", "4": "a", "5": "s", "6": "gb", "7": "t", "8": "b", "9": "g"} | {
+    "@": "a", "$": "s", "!": "il", "|": "il", "+": "t", "€": "e", "£": "l", "¡": "i",
+}  # fmt: skip
+_SIGNS = "".join(map(re.escape, _LEET))
+_SHORT = frozenset(("a", "at", "be", "all", "go", "got", "i", "is", "it", "lot", "see", "set", "so", "to", "too", "tie"))
+_TOKEN = re.compile(rf"(?<![^\s\"'“‘(\[*—-])[A-Za-z{_SIGNS}]+?(?=!*[\"'’”)\]*,:;?—-]|[.!]*(?:\s|\Z|[\"'’”)\]*]))")
+_SIGN_BEFORE_LETTER = re.compile("[013-57-9@$][A-Za-z]")
+
 Run = tuple[int, int, str]  # start and end in the text, and what it says
+Vocabulary = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a text says in encodings.
+    """A text that says something in an encoding, as it reads.
 
     Attributes:
-        text: every decoded run, in the order of the text, one a line.
-        runs: for each, where it starts in `text`, and where its encoded form starts and ends in the text as given.
+        text: the text, each encoded run replaced by what it says.
+        runs: for each, where it starts and ends in `text`, and where its encoded form does in the text as given.
     """
 
     text: str
-    runs: tuple[tuple[int, int, int], ...]
+    runs: tuple[tuple[int, int, int, int], ...]
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Where the encoded form of a part of `text` starts and ends in the text as given, by whole runs."""
-        first = bisect_right(self.runs, start, key=lambda run: run[0]) - 1
-        last = bisect_left(self.runs, end, key=lambda run: run[0]) - 1
-        return self.runs[first][1], self.runs[last][2]
+        """Where a part of `text` starts and ends in the text as given; a part of a run is the whole run."""
+        return self._given(start)[0], self._given(end - 1)[1]
+
+    def _given(self, place: int) -> tuple[int, int]:
+        """The place of one character of `text`."""
+        before = bisect_right(self.runs, place, key=lambda run: run[0]) - 1
+        if before < 0:
+            return place, place + 1
+        _, end, given_start, given_end = self.runs[before]
+        if place < end:
+            return given_start, given_end
+        return place - end + given_end, place - end + given_end + 1
 
 
-def decoded(text: str) -> Decoded | None:
-    """What a text says in encodings; None where it says nothing, as nearly all texts."""
-    lines, runs, at = [], [], 0
-    for start, end, line in _runs(text, DEPTH):
-        lines.append(line)
-        runs.append((at, start, end))
-        at += len(line) + 1
-    return Decoded("\n".join(lines), tuple(runs)) if runs else None
+def decoded(text: str, vocabulary: Vocabulary) -> Decoded | None:
+    """The text as it reads; None where it holds nothing in an encoding, as nearly all texts.
+
+    Args:
+        text: any text.
+        vocabulary: the encoder's, each word's or piece's number, common words first.
+    """
+    found = _runs(text, DEPTH, vocabulary)
+    runs, shift = [], 0
+    for start, end, line in found:
+        runs.append((start + shift, start + shift + len(line), start, end))
+        shift += len(line) - (end - start)
+    return Decoded(_replaced(text, found), tuple(runs)) if runs else None
 
 
-def _runs(text: str, depth: int) -> list[Run]:
+def _runs(text: str, depth: int, vocabulary: Vocabulary) -> list[Run]:
     """The runs of a text that decode to something legible, in order, none overlapping another."""
     found: list[Run] = []
     taken = bytearray(len(text))
-    for start, end, candidate in _candidates(text):
+    for start, end, kept, candidate in _candidates(text, vocabulary):
         if 1 in taken[start:end] or len(_ILLEGIBLE.findall(candidate)) * 20 > len(candidate):
             continue
-        inner = _runs(candidate, depth - 1) if depth > 1 else []
+        inner = _runs(candidate, depth - 1, vocabulary) if depth > 1 else []
         if inner or _reads(candidate):
             taken[start:end] = b"\1" * (end - start)
-            found.append((start, end, _replaced(candidate, inner)))
+            found.append((start, end, kept + _replaced(candidate, inner)))
+    for start, end, line in _deciphered(text, vocabulary):
+        if 1 not in taken[start:end]:
+            taken[start:end] = b"\1" * (end - start)
+            found.append((start, end, line))
     return sorted(found)
 
 
@@ -100,54 +134,59 @@ def _reads(text: str) -> bool:
     return len(words) >= 3 and 2 <= marks / len(words) <= 12 and sum(map(str.isalpha, text)) >= 0.65 * marks
 
 
-def _candidates(text: str) -> Iterator[Run]:
-    """Every run that has the form of an encoding, with what it may say; of two that overlap, the surer comes first."""
+def _candidates(text: str, vocabulary: Vocabulary) -> Iterator[tuple[int, int, str, str]]:
+    """Every run that has the form of an encoding: its place, what of it stays, what it may say; the surer ones first."""
     for pattern, decode in _FORMS:
         for run in pattern.finditer(text):
-            for candidate in decode(run[0]):
-                yield *run.span(), candidate
-    words = set(text.lower().split())
-    for ciphered, decipher in _CIPHERS:
-        if not ciphered.isdisjoint(words):
-            yield from _deciphered(text, ciphered, decipher)
+            for kept, candidate in decode(run[0], vocabulary):
+                yield *run.span(), kept, candidate
 
 
-def _selected(run: str) -> Iterator[str]:
-    """Bytes as variation selectors: 16 in the basic plane, the other 240 beyond it."""
-    codes = (ord(mark) for mark in run)
+def _selected(run: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
+    """Bytes as variation selectors: 16 in the basic plane, the other 240 beyond it. What is visible stays."""
+    codes = list(map(ord, run))
     data = bytes(code - 0xFE00 if code < 0xFE10 else code - 0xE0100 + 16 for code in codes if _is_selector(code))
-    yield data.decode("utf-8", "replace")
+    visible = "".join(chr(code) for code in codes if not _is_selector(code))
+    yield f"{visible} ", data.decode("utf-8", "replace")
 
 
 def _is_selector(code: int) -> bool:
     return 0xFE00 <= code <= 0xFE0F or 0xE0100 <= code <= 0xE01EF
 
 
-def _tagged(run: str) -> Iterator[str]:
-    yield "".join(chr(ord(mark) - 0xE0000) for mark in run if ord(mark) > 0xE0000)
+def _tagged(run: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
+    visible = "".join(mark for mark in run if ord(mark) <= 0xE0000)
+    yield f"{visible} ", "".join(chr(ord(mark) - 0xE0000) for mark in run if ord(mark) > 0xE0000)
 
 
-def _unescaped(run: str) -> Iterator[str]:
+def _unescaped(run: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
     run = re.sub(_BACKSLASH, lambda code: chr(int(code[1] or code[2], 16)), run)
-    yield unescape(unquote(run) if "%" in run else run)
+    yield "", unescape(unquote(run) if "%" in run else run)
 
 
-def _from_hex(run: str) -> Iterator[str]:
+def _from_hex(run: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
     if re.search("[A-Fa-f]", run):  # numbers in a list are no letters
-        yield bytes.fromhex(re.sub("0x|[^0-9A-Fa-f]", "", run)).decode("utf-8", "replace")
+        yield "", bytes.fromhex(re.sub("0x|[^0-9A-Fa-f]", "", run)).decode("utf-8", "replace")
 
 
-def _from_base64(run: str) -> Iterator[str]:
+def _from_base64(run: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
     """As it stands, and as if a word of one to three letters had been glued to its start."""
     digits = re.sub(r"\s|=", "", run).replace("-", "+").replace("_", "/")
     for skip in range(4):
         whole = digits[skip : len(digits) - ((len(digits) - skip) % 4 == 1)]
         data = base64.b64decode(whole + "=" * (-len(whole) % 4))
         wide = data[1:2] == b"\0"  # as PowerShell's encoded commands
-        yield data.decode("utf-16-le" if wide else "utf-8", "replace")
+        kept = run if _holds_words(run, vocabulary) else digits[:skip]
+        yield kept + " " * bool(kept), data.decode("utf-16-le" if wide else "utf-8", "replace")
 
 
-_FORMS: tuple[tuple[re.Pattern[str], Callable[[str], Iterator[str]]], ...] = (
+def _holds_words(run: str, vocabulary: Vocabulary) -> bool:
+    """Whether words stand in a run of base64, as in a-name-of-words or ANameOfWords, more of them than by chance."""
+    words = [word for word in re.findall("[A-Z]?[a-z]{3,}|[A-Z]{4,}", run) if word.lower() in vocabulary]
+    return sum(map(len, words)) > WORDY * len(run)
+
+
+_FORMS: tuple[tuple[re.Pattern[str], Callable[[str, Vocabulary], Iterator[tuple[str, str]]]], ...] = (
     (re.compile(f"[{SELECTORS}](?:[^{SELECTORS}]{{0,4}}[{SELECTORS}]){{11,}}"), _selected),
     # Elsewhere than inside words the tokenizer reads tags itself.
     (re.compile(rf"(?<=\w)[{TAGS}](?:\w{{0,4}}[{TAGS}]){{11,}}(?=\w)"), _tagged),
@@ -175,26 +214,145 @@ _CIPHERS: tuple[tuple[frozenset[str], Callable[[str], str]], ...] = tuple(
 )
 
 
-def _deciphered(text: str, ciphered: frozenset[str], decipher: Callable[[str], str]) -> Iterator[Run]:
-    """Blocks of words in which more common words are found deciphered than as they stand, with what is around them.
+def _deciphered(text: str, vocabulary: Vocabulary) -> Iterator[Run]:
+    """What is written in rot13 or backwards, and leetspeak."""
+    words = set(text.lower().split())
+    for ciphered, decipher in _CIPHERS:
+        if not ciphered.isdisjoint(words):
+            yield from _ciphered(text, decipher, vocabulary)
+    if len(_SIGN_BEFORE_LETTER.findall(text)) >= 3:
+        yield from _leet(text, vocabulary)
 
-    A block beside one belongs to it where no common word stands in it, and so do up to two between.
+
+def _joined(strong: list[bool], plain: list[int]) -> Iterator[tuple[int, int]]:
+    """First and last block of each run of strong blocks.
+
+    A block beside one belongs to it where no plain word stands in it, and so do up to two between.
     """
-    words = list(_WORD.finditer(text))
-    blocks = [words[start : start + BLOCK] for start in range(0, len(words), BLOCK)]
-    told = [[word[0].lower() for word in block] for block in blocks]
-    plain = [sum(word in _COMMON for word in block) for block in told]
     runs: list[list[int]] = []
-    for number, block in enumerate(told):
-        if sum(word in ciphered for word in block) > plain[number]:
-            if runs and number - runs[-1][-1] <= 3:
-                runs[-1].append(number)
+    for number in (number for number, is_strong in enumerate(strong) if is_strong):
+        if runs and number - runs[-1][-1] <= 3:
+            runs[-1][-1] = number
+        else:
+            runs.append([number, number])
+    for first, last in runs:
+        yield (
+            first - 1 if first and not plain[first - 1] else first,
+            last + 1 if last + 1 < len(plain) and not plain[last + 1] else last,
+        )
+
+
+def _ciphered(text: str, decipher: Callable[[str], str], vocabulary: Vocabulary) -> Iterator[Run]:
+    """Blocks in which more words are known deciphered than as they stand, with what is around them."""
+    words = list(_WORD.finditer(text))
+    read = [_reading(word[0], decipher(word[0]), vocabulary) for word in words]
+    known = [line != word[0] and line.lower() in vocabulary for word, line in zip(words, read, strict=True)]
+    clear = [line == word[0] and line.lower() in vocabulary for word, line in zip(words, read, strict=True)]
+    places = range(0, len(words), BLOCK)
+    plain = [sum(clear[at : at + BLOCK]) for at in places]
+    strong = [sum(known[at : at + BLOCK]) > max(words, 2) for at, words in zip(places, plain, strict=True)]
+    for first, last in _joined(strong, plain):
+        inside = range(first * BLOCK, min((last + 1) * BLOCK, len(words)))
+        hidden = [read[at].lower() for at in inside if known[at] and len(read[at]) >= 3]
+        if len(set(hidden)) < 3 or len(hidden) * 4 < len(inside) or _COMMON.isdisjoint(hidden):
+            continue
+        reach = range(max(inside.start - BLOCK, 0), min(inside.stop + BLOCK, len(words)))
+        start, end = _edges(inside, reach, {at: read[at] != words[at][0] for at in reach})
+        if decipher is _rotated:
+            yield from ((*words[at].span(), read[at]) for at in range(start, end) if read[at] != words[at][0])
+        else:
+            yield _turned(text, words[start:end], read[start:end])
+
+
+def _edges(inside: range, reach: range, changed: Mapping[int, bool]) -> tuple[int, int]:
+    """The words of a run, without those at its ends that stay as they are, and with those next to it that do not."""
+    start, end = inside.start, inside.stop
+    while start > reach.start and changed[start - 1]:
+        start -= 1
+    while end < reach.stop and changed[end]:
+        end += 1
+    while start < end and not changed[start]:
+        start += 1
+    while start < end and not changed[end - 1]:
+        end -= 1
+    return start, end
+
+
+def _turned(text: str, words: list[re.Match[str]], read: list[str]) -> Run:
+    """A passage the other way round, with the numbers and signs beside it; before it as it stands, if many words stay."""
+    start, end = words[0].start(), words[-1].end()
+    start -= len(_NO_LETTERS.match(text[start - 1 :: -1] if start else "")[0].rstrip())  # type: ignore[index]
+    end = _NO_LETTERS.match(text, end).end()  # type: ignore[union-attr]
+    end = start + len(text[start:end].rstrip())
+    pieces, at = [], end
+    for word, line in zip(reversed(words), reversed(read), strict=True):
+        pieces += [text[word.end() : at][::-1], line]
+        at = word.start()
+    turned = "".join([*pieces, text[start:at][::-1]])
+    stay = sum(word[0] == line for word, line in zip(words, read, strict=True))
+    return start, end, f"{text[start:end]} {turned}" if stay * 8 > len(words) else turned
+
+
+def _reading(word: str, other: str, vocabulary: Vocabulary) -> str:
+    """The word as it stands, or the other, whichever the encoder knows; both if it knows neither and spells it no worse.
+
+    Where it knows both, the text is a cipher's, unless the word is the far more common one.
+    """
+    raw, told = vocabulary.get(word.lower()), vocabulary.get(other.lower())
+    if raw is not None and (told is None or told > 4 * raw):
+        return word
+    if word == other or told is not None or _spelling(other, vocabulary) < _spelling(word, vocabulary):
+        return other
+    return f"{word} {other}"
+
+
+def _spelling(word: str, vocabulary: Vocabulary) -> tuple[int, int]:
+    """How many pieces spell a word, the longest first, and the sum of their numbers; one a letter if they do not."""
+    rest, pieces, numbers = word.lower(), 0, 0
+    while rest and len(word) <= LONGEST:
+        mark = "##" * bool(pieces)
+        piece = next((rest[:size] for size in range(len(rest), 0, -1) if mark + rest[:size] in vocabulary), "")
+        if not piece:
+            break
+        rest, pieces, numbers = rest[len(piece) :], pieces + 1, numbers + vocabulary[mark + piece]
+    return (len(word), 0) if rest else (pieces, numbers)
+
+
+def _leet(text: str, vocabulary: Vocabulary) -> Iterator[Run]:
+    """Words with signs for letters, where many stand together: half as many as plain words, some of them common."""
+    tokens = list(_TOKEN.finditer(text))
+    read = [_unleeted(token[0], vocabulary) for token in tokens]
+    known = [line if line and len(line) >= 3 and line in vocabulary else "" for line in read]
+    clear = [token[0].isalpha() and len(token[0]) >= 3 and token[0].lower() in vocabulary for token in tokens]
+    places = range(0, len(tokens), BLOCK)
+    plain = [sum(clear[at : at + BLOCK]) for at in places]
+    leet = [sum(map(bool, known[at : at + BLOCK])) for at in places]
+    strong = [found >= 2 and found * 2 > words for found, words in zip(leet, plain, strict=True)]
+    for first, last in _joined(strong, plain):
+        distinct = {line for line in known[first * BLOCK : (last + 1) * BLOCK] if line}
+        if len(distinct) < 3 or len(distinct & _COMMON) < 2:
+            continue
+        for at in range(max((first - 1) * BLOCK, 0), min((last + 2) * BLOCK, len(tokens))):
+            token, line = tokens[at], read[at]
+            if token[0].isdigit():
+                listed = text[token.end() : token.end() + 1] in (".", ")", ":")
+                right = line in _SHORT and any(known[max(at - 2, 0) : at + 3]) and not listed
             else:
-                runs.append([number])
-    for run in runs:
-        first = max(run[0] - 1, 0) if not plain[max(run[0] - 1, 0)] else run[0]
-        last = run[-1] + 1 if run[-1] + 1 < len(blocks) and not plain[run[-1] + 1] else run[-1]
-        hidden = [word for block in told[first : last + 1] for word in block if word in ciphered]
-        if len(set(hidden)) >= 3 and len(hidden) * 8 >= (last + 1 - first) * BLOCK:
-            start, end = blocks[first][0].start(), blocks[last][-1].end()
-            yield start, end, decipher(text[start:end])
+                right = bool(known[at]) or line in _SHORT or _better(token[0], line, vocabulary)
+            if line and right:
+                yield *token.span(), line
+
+
+def _unleeted(word: str, vocabulary: Vocabulary) -> str:
+    """What a word with signs for letters says, as the encoder spells it best, in small letters; "" where it has none."""
+    if word.isalpha() or len(word) > LONGEST:
+        return ""
+    letters = [_LEET.get(letter, letter) for letter in word.lower()]
+    if sum(len(choice) > 1 for choice in letters) > 5:
+        letters = [choice[0] for choice in letters]
+    return min(map("".join, product(*letters)), key=lambda said: _spelling(said, vocabulary))
+
+
+def _better(word: str, line: str, vocabulary: Vocabulary) -> bool:
+    """Whether the encoder spells what a word in leetspeak says no worse than the word, which it does not know."""
+    return word.lower() not in vocabulary and _spelling(line, vocabulary)[0] <= _spelling(word, vocabulary)[0]

@@ -1,7 +1,7 @@
 """Load a bundle and score outputs with it. The only file that names onnxruntime or tokenizers.
 
-A long output is read in overlapping windows and its worst window counts; what it says in an encoding (see `decode`) is
-read in windows of its own, after them. Every window is a run of its own, unpadded, on one single-threaded session
+A long output is read in overlapping windows and its worst window counts; what it says in an encoding is read in the
+place of the encoded form (see `decode`). Every window is a run of its own, unpadded, on one single-threaded session
 shared by a pool of threads: int8 activations are scaled per run, so a window that shared its run with others would
 score differently among other neighbours.
 """
@@ -92,6 +92,7 @@ class SeverityModel:
         self._prompt_tokens = int(bundle.card["prompt_tokens"])
         try:
             self._tokenizer = Tokenizer.from_str(bundle.tokenizer)
+            self._vocabulary = self._tokenizer.get_vocab()
             # Truncation is what cuts windows: without it, long outputs would run past the encoder's positions.
             cut = self._tokenizer.truncation
             if not cut or cut["stride"] < self._prompt_tokens:
@@ -243,7 +244,7 @@ class SeverityModel:
     def _tokenize(self, output: str | None, prompt: str | None) -> Iterator[tuple[list[int], tuple[int, int]]]:
         """Token ids and character span of each window: `[CLS] output [SEP]`, then `prompt [SEP]` if there is one.
 
-        Windows of decoded text follow those of the output as it stands.
+        The output is read as decoded; spans are those of the output as given.
         """
         if output is None:
             return
@@ -252,12 +253,9 @@ class SeverityModel:
             whole = self._tokenizer.encode(_utf8(prompt), add_special_tokens=False)
             # The end of a prompt asks; its last window holds at least the overlap, which is no shorter than the budget.
             context = (whole.overflowing or [whole])[-1].ids[-self._prompt_tokens :]
-        for ids, span in self._cut(output):
-            yield ids + context + ids[-1:] if context else ids, span
-        hidden = decoded(output)
-        if hidden:
-            for ids, span in self._cut(hidden.text):
-                yield ids + context + ids[-1:] if context else ids, hidden.span(*span)
+        hidden = decoded(output, self._vocabulary)
+        for ids, span in self._cut(hidden.text if hidden else output):
+            yield ids + context + ids[-1:] if context else ids, hidden.span(*span) if hidden else span
 
     def _cut(self, text: str) -> Iterator[tuple[list[int], tuple[int, int]]]:
         """Token ids, with [CLS] and [SEP], and character span of each window that has a token."""
