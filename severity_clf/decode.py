@@ -26,7 +26,7 @@ from urllib.parse import unquote
 DEPTH = 2
 BLOCK = 8  # words that are judged together, deciphered or not
 LONGEST = 40  # letters of a word that is spelt
-WORDY = 0.25  # of a run of base64, the share in words from which it may be no base64
+WORDY = 0.05  # of a run of base64, the share in words from which it may be no base64
 SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"  # 256 invisible characters: one for each byte
 TAGS = "\U000e0020-\U000e007e"  # invisible ASCII
 _BACKSLASH = r"\\{1,4}(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))"  # several where JSON quotes code
@@ -39,6 +39,7 @@ _COMMON_WORDS = """
 the and you for with this that from your are have they will not but what when which can their there about
 would should could then than them into has his her its all our out use make also more some other these any
 just like only how who been were where while before after because each very need take using first
+of to in is it by be
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
 _ROT13 = str.maketrans(
@@ -52,7 +53,7 @@ _LEET = {"0": "o", "1": "il", "2": "z", "3": "e", "4": "a", "5": "s", "6": "gb",
 _SIGNS = "".join(map(re.escape, _LEET))
 _SHORT = frozenset(("a", "at", "be", "all", "go", "got", "i", "is", "it", "lot", "see", "set", "so", "to", "too", "tie"))
 _TOKEN = re.compile(rf"(?<![^\s\"'“‘(\[*—-])[A-Za-z{_SIGNS}]+?(?=!*[\"'’”)\]*,:;?—-]|[.!]*(?:\s|\Z|[\"'’”)\]*]))")
-_SIGN_BEFORE_LETTER = re.compile("[013-57-9@$][A-Za-z]")
+_SIGN_IN_WORD = re.compile("[A-Za-z][013-57-9@$][A-Za-z]")
 
 Run = tuple[int, int, str]  # start and end in the text, and what it says
 Vocabulary = Mapping[str, int]
@@ -209,7 +210,7 @@ def _rotated(text: str) -> str:
 
 # Common words as each cipher writes them, less those that are words themselves.
 _CIPHERS: tuple[tuple[frozenset[str], Callable[[str], str]], ...] = tuple(
-    (frozenset(map(decipher, _COMMON)) - _COMMON - {"dna", "era", "nac", "sti", "ton", "tub", "tuo"}, decipher)
+    (frozenset(map(decipher, _COMMON)) - _COMMON - {"era", "or", "ton", "tub"}, decipher)
     for decipher in (_rotated, _reversed)
 )
 
@@ -220,7 +221,7 @@ def _deciphered(text: str, vocabulary: Vocabulary) -> Iterator[Run]:
     for ciphered, decipher in _CIPHERS:
         if not ciphered.isdisjoint(words):
             yield from _ciphered(text, decipher, vocabulary)
-    if len(_SIGN_BEFORE_LETTER.findall(text)) >= 3:
+    if len(_SIGN_IN_WORD.findall(text)) >= 3:
         yield from _leet(text, vocabulary)
 
 
@@ -245,7 +246,8 @@ def _joined(strong: list[bool], plain: list[int]) -> Iterator[tuple[int, int]]:
 def _ciphered(text: str, decipher: Callable[[str], str], vocabulary: Vocabulary) -> Iterator[Run]:
     """Blocks in which more words are known deciphered than as they stand, with what is around them."""
     words = list(_WORD.finditer(text))
-    read = [_reading(word[0], decipher(word[0]), vocabulary) for word in words]
+    told = [decipher(word[0]) for word in words]
+    read = [_reading(word[0], other, vocabulary) for word, other in zip(words, told, strict=True)]
     known = [line != word[0] and line.lower() in vocabulary for word, line in zip(words, read, strict=True)]
     clear = [line == word[0] and line.lower() in vocabulary for word, line in zip(words, read, strict=True)]
     places = range(0, len(words), BLOCK)
@@ -257,7 +259,7 @@ def _ciphered(text: str, decipher: Callable[[str], str], vocabulary: Vocabulary)
         if len(set(hidden)) < 3 or len(hidden) * 4 < len(inside) or _COMMON.isdisjoint(hidden):
             continue
         reach = range(max(inside.start - BLOCK, 0), min(inside.stop + BLOCK, len(words)))
-        start, end = _edges(inside, reach, {at: read[at] != words[at][0] for at in reach})
+        start, end = _edges(inside, reach, {at: read[at] == told[at] for at in reach})
         if decipher is _rotated:
             yield from ((*words[at].span(), read[at]) for at in range(start, end) if read[at] != words[at][0])
         else:
@@ -289,7 +291,7 @@ def _turned(text: str, words: list[re.Match[str]], read: list[str]) -> Run:
         pieces += [text[word.end() : at][::-1], line]
         at = word.start()
     turned = "".join([*pieces, text[start:at][::-1]])
-    stay = sum(word[0] == line for word, line in zip(words, read, strict=True))
+    stay = sum(word[0] == line != _reversed(line) for word, line in zip(words, read, strict=True))
     return start, end, f"{text[start:end]} {turned}" if stay * 8 > len(words) else turned
 
 
@@ -319,26 +321,29 @@ def _spelling(word: str, vocabulary: Vocabulary) -> tuple[int, int]:
 
 
 def _leet(text: str, vocabulary: Vocabulary) -> Iterator[Run]:
-    """Words with signs for letters, where many stand together: half as many as plain words, some of them common."""
+    """Words with signs for letters, where there are half as many as plain words, and most of them say something known."""
     tokens = list(_TOKEN.finditer(text))
-    read = [_unleeted(token[0], vocabulary) for token in tokens]
-    known = [line if line and len(line) >= 3 and line in vocabulary else "" for line in read]
+    signed = [len(token[0]) >= 3 and not token[0].isalpha() and not token[0].isdigit() for token in tokens]
+    read = [_unleeted(token[0], vocabulary) if sign else "" for token, sign in zip(tokens, signed, strict=True)]
+    known = [line in _COMMON or (len(line) >= 4 and line in vocabulary) for line in read]
     clear = [token[0].isalpha() and len(token[0]) >= 3 and token[0].lower() in vocabulary for token in tokens]
     places = range(0, len(tokens), BLOCK)
     plain = [sum(clear[at : at + BLOCK]) for at in places]
-    leet = [sum(map(bool, known[at : at + BLOCK])) for at in places]
+    leet = [sum(known[at : at + BLOCK]) for at in places]
     strong = [found >= 2 and found * 2 > words for found, words in zip(leet, plain, strict=True)]
     for first, last in _joined(strong, plain):
-        distinct = {line for line in known[first * BLOCK : (last + 1) * BLOCK] if line}
-        if len(distinct) < 3 or len(distinct & _COMMON) < 2:
+        inside = range(first * BLOCK, min((last + 1) * BLOCK, len(tokens)))
+        distinct = {read[at] for at in inside if known[at]}
+        evident = len(distinct) + 2 * len(distinct & _COMMON) >= 7
+        if not evident or 2 * sum(known[at] for at in inside) < sum(signed[at] for at in inside):
             continue
-        for at in range(max((first - 1) * BLOCK, 0), min((last + 2) * BLOCK, len(tokens))):
-            token, line = tokens[at], read[at]
+        for at in range(max(inside.start - BLOCK, 0), min(inside.stop + BLOCK, len(tokens))):
+            token, line = tokens[at], read[at] or _unleeted(tokens[at][0], vocabulary)
             if token[0].isdigit():
                 listed = text[token.end() : token.end() + 1] in (".", ")", ":")
                 right = line in _SHORT and any(known[max(at - 2, 0) : at + 3]) and not listed
             else:
-                right = bool(known[at]) or line in _SHORT or _better(token[0], line, vocabulary)
+                right = known[at] or line in _SHORT or _better(token[0], line, vocabulary)
             if line and right:
                 yield *token.span(), line
 
