@@ -33,7 +33,7 @@ _BACKSLASH = r"\\{1,4}(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))"  # several where 
 _ESCAPE = rf"(?:%[0-9A-Fa-f]{{2}}|&(?:amp;)?#(?:\d{{2,7}}|[xX][0-9A-Fa-f]{{2,6}});|{_BACKSLASH})"
 _DIGITS = "[A-Za-z0-9+/_-]"  # of base64, in both alphabets
 _ILLEGIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
-_NO_LETTERS = re.compile(r"(?:[^\S\n]|[^\w\s]|\d){0,200}")
+_NO_LETTERS = re.compile(r"(?:[^\S\n]|[^\w\s:]|\d){0,200}")
 _WORD = re.compile(r"[^\W\d_]+")
 _COMMON_WORDS = """
 the and you for with this that from your are have they will not but what when which can their there about
@@ -173,11 +173,12 @@ def _from_hex(run: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
 def _from_base64(run: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
     """As it stands, and as if a word of one to three letters had been glued to its start."""
     digits = re.sub(r"\s|=", "", run).replace("-", "+").replace("_", "/")
+    wordy = _holds_words(run, vocabulary)
     for skip in range(4):
         whole = digits[skip : len(digits) - ((len(digits) - skip) % 4 == 1)]
         data = base64.b64decode(whole + "=" * (-len(whole) % 4))
         wide = data[1:2] == b"\0"  # as PowerShell's encoded commands
-        kept = run if _holds_words(run, vocabulary) else digits[:skip]
+        kept = run if wordy else digits[:skip]
         yield kept + " " * bool(kept), data.decode("utf-16-le" if wide else "utf-8", "replace")
 
 
@@ -248,7 +249,9 @@ def _ciphered(text: str, decipher: Callable[[str], str], vocabulary: Vocabulary)
     words = list(_WORD.finditer(text))
     told = [decipher(word[0]) for word in words]
     read = [_reading(word[0], other, vocabulary) for word, other in zip(words, told, strict=True)]
-    known = [line != word[0] and line.lower() in vocabulary for word, line in zip(words, read, strict=True)]
+    known = [
+        line.lower() in vocabulary and word[0].lower() not in vocabulary for word, line in zip(words, read, strict=True)
+    ]
     clear = [line == word[0] and line.lower() in vocabulary for word, line in zip(words, read, strict=True)]
     places = range(0, len(words), BLOCK)
     plain = [sum(clear[at : at + BLOCK]) for at in places]
@@ -301,7 +304,7 @@ def _reading(word: str, other: str, vocabulary: Vocabulary) -> str:
     Where it knows both, the text is a cipher's, unless the word is the far more common one.
     """
     raw, told = vocabulary.get(word.lower()), vocabulary.get(other.lower())
-    if raw is not None and (told is None or told > 4 * raw):
+    if raw is not None and (told is None or told > 2 * raw):
         return word
     if word == other or told is not None or _spelling(other, vocabulary) < _spelling(word, vocabulary):
         return other
@@ -325,7 +328,7 @@ def _leet(text: str, vocabulary: Vocabulary) -> Iterator[Run]:
     tokens = list(_TOKEN.finditer(text))
     signed = [len(token[0]) >= 3 and not token[0].isalpha() and not token[0].isdigit() for token in tokens]
     read = [_unleeted(token[0], vocabulary) if sign else "" for token, sign in zip(tokens, signed, strict=True)]
-    known = [line in _COMMON or (len(line) >= 4 and line in vocabulary) for line in read]
+    known = [line in _COMMON or len(line) >= 4 for line in read]
     clear = [token[0].isalpha() and len(token[0]) >= 3 and token[0].lower() in vocabulary for token in tokens]
     places = range(0, len(tokens), BLOCK)
     plain = [sum(clear[at : at + BLOCK]) for at in places]
@@ -338,24 +341,28 @@ def _leet(text: str, vocabulary: Vocabulary) -> Iterator[Run]:
         if not evident or 2 * sum(known[at] for at in inside) < sum(signed[at] for at in inside):
             continue
         for at in range(max(inside.start - BLOCK, 0), min(inside.stop + BLOCK, len(tokens))):
-            token, line = tokens[at], read[at] or _unleeted(tokens[at][0], vocabulary)
+            token, line = tokens[at], read[at] or _unleeted(tokens[at][0], vocabulary, guess=True)
             if token[0].isdigit():
                 listed = text[token.end() : token.end() + 1] in (".", ")", ":")
                 right = line in _SHORT and any(known[max(at - 2, 0) : at + 3]) and not listed
             else:
-                right = known[at] or line in _SHORT or _better(token[0], line, vocabulary)
+                right = known[at] or (line in _SHORT and token[0] not in "|+") or _better(token[0], line, vocabulary)
             if line and right:
                 yield *token.span(), line
 
 
-def _unleeted(word: str, vocabulary: Vocabulary) -> str:
-    """What a word with signs for letters says, as the encoder spells it best, in small letters; "" where it has none."""
+def _unleeted(word: str, vocabulary: Vocabulary, *, guess: bool = False) -> str:
+    """The most common word that a word with signs for letters may be; if none, "", or a guess: what is spelt best."""
     if word.isalpha() or len(word) > LONGEST:
         return ""
     letters = [_LEET.get(letter, letter) for letter in word.lower()]
     if sum(len(choice) > 1 for choice in letters) > 5:
         letters = [choice[0] for choice in letters]
-    return min(map("".join, product(*letters)), key=lambda said: _spelling(said, vocabulary))
+    lines = list(map("".join, product(*letters)))
+    words = [line for line in lines if line in vocabulary]
+    if words:
+        return min(words, key=vocabulary.__getitem__)
+    return min(lines, key=lambda line: _spelling(line, vocabulary)) if guess else ""
 
 
 def _better(word: str, line: str, vocabulary: Vocabulary) -> bool:

@@ -16,18 +16,28 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-# Characters that look like Latin ones. Twins do so in every font, and a word of twins alone is a disguise too, unless
-# its script is written around it. The others need a Latin letter beside them, and Greek small letters, which stand
-# beside Latin ones in science, need one on each side.
+# Characters that look like Latin ones (https://www.unicode.org/Public/security/latest/confusables.txt). Twins do so in
+# every font, and a word of twins alone is a disguise too, unless its script is written around it. Cousins need a Latin
+# letter beside them. Greek small letters, which stand beside Latin ones in science, need one on each side, or a word
+# nearby in which scripts are mixed as no science mixes them; and so do words of cousins alone.
 _TWINS = (
-    dict(zip("асеорхуіјѕһԁԛԝӏ", "aceopxyijshdqwl", strict=True))
-    | dict(zip("АВСЕНІЈКМОРЅТХУ", "ABCEHIJKMOPSTXY", strict=True))
-    | dict(zip("οΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "oABEZHIKMNOPTYX", strict=True))
+    dict(zip("асеорхуіјѕһԁԛԝӏү", "aceopxyijshdqwly", strict=True))
+    | dict(zip("АВСЕНІЈКМОРЅТХУҮԌԜ", "ABCEHIJKMOPSTXYYGW", strict=True))
+    | dict(zip("οϲϳΑΒΕΖΗΙΚΜΝΟΡΤΥΧϹͿ", "ocjABEZHIKMNOPTYXCJ", strict=True))
 )
-_COUSINS = dict(zip("вкмнтгпѵүզհյոսցօՍՏՕ", "bkmhtrnvyqhjnugoUSO", strict=True))
-_GREEK = dict(zip("αεικνρτυχηγ", "aeikvptuxny", strict=True))
+_COUSINS = (
+    dict(zip("вкмнтгпѵҽѡЬѴӀꙇ", "bkmhtrnvewbVli", strict=True))
+    | dict(zip("ւզգհյոռսցօքաՍՏՕ", "iqqhjnnugofwUSO", strict=True))
+    | dict(zip("ⲥⲟⲣⲅⲤⲒⲎⲔⲘⲚⲞⲢⲦⲬⲨჿყ", "coprCIHKMNOPTXYoy", strict=True))
+    | dict(zip("ᎪᏴᏟᎠᎬᏀᎻᎫᏦᏞᎷᏢᎡᏚᎢᏙᎳᎩᏃᏏᏧᏂᎥꮯꮪꮩꮃꮓꮁꭵ", "ABCDEGHJKLMPRSTVWYZbdhicsvwzri", strict=True))
+    | dict(zip("ꓮꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜꓒ", "ABCDEFGHIJKLMNOPRSTUVWXYZd", strict=True))
+    | dict(zip("ᗅᗷᗞᗪᖴᕼᒍᒪᗰᑭᖇᑌᐯᑲᑯᕁ", "ABDDFHJLMPRUVbdx", strict=True))
+)
+_GREEK = dict(zip("αεικνρτυχηγσωϱ", "aeikvptuxnyowp", strict=True))
 _LEET = {"4": "a", "@": "a", "3": "e", "1": "i", "0": "o", "5": "s", "$": "s"}
-_SMALL_CAPS = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢɑɡ", "abcdefghijklmnoprstuvwyzag", strict=True))
+_SMALL_CAPS = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢɑɡ", "abcdefghijklmnoprstuvwyzag", strict=True)) | dict(
+    zip("ƅƽꞟᶃꬲꬵꞙᴑꬽᴦꭇꭈꭎꭒꭚƖꞴꞘ", "bsugeffoorrruuylBF", strict=True)
+)
 # Mathematical, full-width, circled, squared, raised and lowered letters and digits, ligatures, Roman numerals.
 _FORMS = [
     (0x2B0, 0x2B8), (0x2E1, 0x2E3), (0x1D2C, 0x1D6A), (0x2071, 0x2071), (0x207F, 0x207F), (0x2090, 0x209C),
@@ -51,7 +61,7 @@ def _spaced() -> str:
     """Where to close up a run of four or more single letters: `h o w  t o`, `h-o-w t-o`, but not `U.S.A.`."""
     letter, start, end = r"[\p{Lu}\p{Ll}]", r"(?:\A|[^\w'’])", r"(?![\w'’])"
     places = []
-    for gap, between in ((r"\p{Zs}", r"\p{Zs}{1,3}"), ("[-.*·•]", r"[-.*·•\p{Zs}]")):
+    for gap, between in ((r"\p{Zs}", r"\p{Zs}{1,3}"), ("[-.*·•]", r"(?:[-.*·•]|\p{Zs}{1,3})")):
         counts = (
             f"(?<={start}{letter}{f'{between}{letter}' * before}{gap})(?={letter}{f'{between}{letter}' * after}{end})"
             for before, after in ((0, 2), (1, 1), (2, 0))
@@ -65,13 +75,23 @@ def _disguised() -> str:
     """The place behind each character that stands for a Latin letter here, and might not elsewhere."""
     latin, other = "[\\p{Latin}\U0001d400-\U0001d6a5]", r"[^\p{L}\p{N}]"
     twin, like = f"[{''.join(_TWINS)}]", f"[{''.join(_TWINS | _COUSINS)}]"
-    foreign = rf"[\p{{Cyrillic}}\p{{Greek}}&&[^{''.join(_TWINS)}]]"
+    every = "".join(_TWINS | _COUSINS | _GREEK)
+    foreign = rf"[\p{{Cyrillic}}\p{{Greek}}&&[^{every}{''.join(_SMALL_CAPS)}]]"
+    alone = f"(?<!{foreign}.{{0,40}})(?!.{{0,40}}{foreign})"
     mixed = f"(?<={like})(?:(?<={latin}{like}{{1,12}})|(?={like}{{0,12}}{latin}))"
     whole = (
         rf"(?<={twin})(?<=(?:\A|{other}){twin}{{1,12}})(?={twin}{{0,12}}(?:\z|{other}))"
-        f"(?<!{foreign}.{{0,40}})(?!.{{0,40}}{foreign})(?:(?<={latin}.{{0,40}})|(?=.{{0,40}}{latin}))"
+        f"{alone}(?:(?<={latin}.{{0,40}})|(?=.{{0,40}}{latin}))"
     )
     greek = f"(?<={latin}[{''.join(_GREEK)}])(?={latin})"
+    # Two letters that stand beside each other in no word of science or any language.
+    strange = f"[{''.join(x for x in _TWINS | _COUSINS if not 'Ͱ' <= x <= 'Ͽ')}]"
+    letter = f"(?:{latin}|[{every}{''.join(_SMALL_CAPS)}])"
+    odd = f"(?:{latin}{strange}|{strange}{latin}|[a-z][{''.join(_GREEK)}ο][a-z])"
+    nearby = (
+        rf"(?<=(?:\A|{other}){letter}{{1,16}})(?={letter}{{0,16}}(?:\z|{other}))"
+        f"{alone}(?:(?<={odd}.{{0,40}})|(?=.{{0,40}}{odd}))"
+    )
     # One sign between small letters, in a word that holds nothing else and stands between spaces; no name, no address.
     names = r"(?<!css3|html5|ipv4|log4|md[45]|mp[34]|python3|sha[13]|web3|\w{4}@)"
     leet = (
@@ -80,7 +100,7 @@ def _disguised() -> str:
         r"""(?=\$?[a-z](?:[01345@]?[a-z]|\$\$?[a-z]){0,12}[.,;:!?)"'”’]{0,3}(?:\s|\z))"""
     )
     first = "".join(_TWINS | _COUSINS | _GREEK | _LEET)  # looked for first, since ordinary text has few of them
-    return f"(?<=[{first}])(?:{'|'.join((mixed, whole, greek, leet))})"
+    return f"(?<=[{first}])(?:{'|'.join((mixed, whole, greek, leet))}|(?<=[{every}]){nearby})"
 
 
 def normaliser(own: Mapping[str, Any] | None) -> dict[str, Any]:
