@@ -26,6 +26,7 @@ from urllib.parse import unquote
 DEPTH = 2
 BLOCK = 8  # words that are judged together, deciphered or not
 LONGEST = 40  # letters of a word that is spelt
+REACH = 200  # characters beside a passage in which its signs are looked for
 WORDY = 0.05  # of a run of base64, the share in words from which it may be no base64
 SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"  # 256 invisible characters: one for each byte
 TAGS = "\U000e0020-\U000e007e"  # invisible ASCII
@@ -33,7 +34,6 @@ _BACKSLASH = r"\\{1,4}(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))"  # several where 
 _ESCAPE = rf"(?:%[0-9A-Fa-f]{{2}}|&(?:amp;)?#(?:\d{{2,7}}|[xX][0-9A-Fa-f]{{2,6}});|{_BACKSLASH})"
 _DIGITS = "[A-Za-z0-9+/_-]"  # of base64, in both alphabets
 _ILLEGIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
-_NO_LETTERS = re.compile(r"(?:[^\S\n]|[^\w\s:]|\d){0,200}")
 _WORD = re.compile(r"[^\W\d_]+")
 _COMMON_WORDS = """
 the and you for with this that from your are have they will not but what when which can their there about
@@ -51,8 +51,15 @@ _LEET = {"0": "o", "1": "il", "2": "z", "3": "e", "4": "a", "5": "s", "6": "gb",
     "@": "a", "$": "s", "!": "il", "|": "il", "+": "t", "€": "e", "£": "l", "¡": "i",
 }  # fmt: skip
 _SIGNS = "".join(map(re.escape, _LEET))
-_SHORT = frozenset(("a", "at", "be", "all", "go", "got", "i", "is", "it", "lot", "see", "set", "so", "to", "too", "tie"))
-_TOKEN = re.compile(rf"(?<![^\s\"'“‘(\[*—-])[A-Za-z{_SIGNS}]+?(?=!*[\"'’”)\]*,:;?—-]|[.!]*(?:\s|\Z|[\"'’”)\]*]))")
+_SHORT_WORDS = """
+a all am an as at be been big by do get go got he if i in is it its let lot me no of on or see set so to too us we yes
+"""
+_SHORT = frozenset(_SHORT_WORDS.split())
+_TOKEN = re.compile(
+    rf"(?<![^\s\"'\u201c\u2018(\[*\u2014-])[A-Za-z{_SIGNS}]{{1,60}}?"
+    r"(?=!{0,3}[\"'\u2019\u201d)\]*,:;?\u2014-]|[.!]{0,3}(?:\s|\Z|[\"'\u2019\u201d)\]*]))"
+)
+_HEX = re.compile("[0-9A-Fa-f]+")
 _SIGN_IN_WORD = re.compile("[A-Za-z][013-57-9@$][A-Za-z]")
 
 Run = tuple[int, int, str]  # start and end in the text, and what it says
@@ -136,7 +143,7 @@ def _reads(text: str) -> bool:
 
 
 def _candidates(text: str, vocabulary: Vocabulary) -> Iterator[tuple[int, int, str, str]]:
-    """Every run that has the form of an encoding: its place, what of it stays, what it may say; the surer ones first."""
+    """Every run in the form of an encoding: its place, what of it stays, and what it may say; the surer ones first."""
     for pattern, decode in _FORMS:
         for run in pattern.finditer(text):
             for kept, candidate in decode(run[0], vocabulary):
@@ -284,11 +291,10 @@ def _edges(inside: range, reach: range, changed: Mapping[int, bool]) -> tuple[in
 
 
 def _turned(text: str, words: list[re.Match[str]], read: list[str]) -> Run:
-    """A passage the other way round, with the numbers and signs beside it; before it as it stands, if many words stay."""
+    """A passage the other way round, with numbers and signs beside it; behind itself as given, if many words stay."""
     start, end = words[0].start(), words[-1].end()
-    start -= len(_NO_LETTERS.match(text[start - 1 :: -1] if start else "")[0].rstrip())  # type: ignore[index]
-    end = _NO_LETTERS.match(text, end).end()  # type: ignore[union-attr]
-    end = start + len(text[start:end].rstrip())
+    start -= len(_beside(text[max(start - REACH, 0) : start][::-1]))
+    end += len(_beside(text[end : end + REACH]))
     pieces, at = [], end
     for word, line in zip(reversed(words), reversed(read), strict=True):
         pieces += [text[word.end() : at][::-1], line]
@@ -298,10 +304,15 @@ def _turned(text: str, words: list[re.Match[str]], read: list[str]) -> Run:
     return start, end, f"{text[start:end]} {turned}" if stay * 8 > len(words) else turned
 
 
-def _reading(word: str, other: str, vocabulary: Vocabulary) -> str:
-    """The word as it stands, or the other, whichever the encoder knows; both if it knows neither and spells it no worse.
+def _beside(text: str) -> str:
+    """What a text starts with before a letter, a colon or the line's end, without the spaces at the end of that."""
+    return re.split(r"[^\W\d]|[:\n]", text, maxsplit=1)[0].rstrip()
 
-    Where it knows both, the text is a cipher's, unless the word is the far more common one.
+
+def _reading(word: str, other: str, vocabulary: Vocabulary) -> str:
+    """The word as it stands, or the other, whichever the encoder knows; both if neither and the word is spelt no worse.
+
+    Where it knows both it is the other, for the text is a cipher's, unless the word is the far more common one.
     """
     raw, told = vocabulary.get(word.lower()), vocabulary.get(other.lower())
     if raw is not None and (told is None or told > 2 * raw):
@@ -316,7 +327,7 @@ def _spelling(word: str, vocabulary: Vocabulary) -> tuple[int, int]:
     rest, pieces, numbers = word.lower(), 0, 0
     while rest and len(word) <= LONGEST:
         mark = "##" * bool(pieces)
-        piece = next((rest[:size] for size in range(len(rest), 0, -1) if mark + rest[:size] in vocabulary), "")
+        piece = next((rest[:size] for size in range(min(len(rest), 20), 0, -1) if mark + rest[:size] in vocabulary), "")
         if not piece:
             break
         rest, pieces, numbers = rest[len(piece) :], pieces + 1, numbers + vocabulary[mark + piece]
@@ -324,9 +335,9 @@ def _spelling(word: str, vocabulary: Vocabulary) -> tuple[int, int]:
 
 
 def _leet(text: str, vocabulary: Vocabulary) -> Iterator[Run]:
-    """Words with signs for letters, where there are half as many as plain words, and most of them say something known."""
+    """Words with signs for letters, where there are more than half as many as plain ones, and most are known."""
     tokens = list(_TOKEN.finditer(text))
-    signed = [len(token[0]) >= 3 and not token[0].isalpha() and not token[0].isdigit() for token in tokens]
+    signed = [len(token[0]) >= 3 and not token[0].isalpha() and not _HEX.fullmatch(token[0]) for token in tokens]
     read = [_unleeted(token[0], vocabulary) if sign else "" for token, sign in zip(tokens, signed, strict=True)]
     known = [line in _COMMON or len(line) >= 4 for line in read]
     clear = [token[0].isalpha() and len(token[0]) >= 3 and token[0].lower() in vocabulary for token in tokens]
@@ -356,7 +367,7 @@ def _unleeted(word: str, vocabulary: Vocabulary, *, guess: bool = False) -> str:
     if word.isalpha() or len(word) > LONGEST:
         return ""
     letters = [_LEET.get(letter, letter) for letter in word.lower()]
-    if sum(len(choice) > 1 for choice in letters) > 5:
+    if sum(len(choice) > 1 for choice in letters) > 4:
         letters = [choice[0] for choice in letters]
     lines = list(map("".join, product(*letters)))
     words = [line for line in lines if line in vocabulary]
@@ -366,5 +377,11 @@ def _unleeted(word: str, vocabulary: Vocabulary, *, guess: bool = False) -> str:
 
 
 def _better(word: str, line: str, vocabulary: Vocabulary) -> bool:
-    """Whether the encoder spells what a word in leetspeak says no worse than the word, which it does not know."""
-    return word.lower() not in vocabulary and _spelling(line, vocabulary)[0] <= _spelling(word, vocabulary)[0]
+    """Whether what a word in leetspeak says is spelt better than the word, or as well if the word is mostly letters.
+
+    What the encoder knows as it stands is a name, such as mp3.
+    """
+    if len(word) < 3 or word.lower() in vocabulary:
+        return False
+    letters = 2 * sum(map(str.isalpha, word)) > len(word)
+    return _spelling(line, vocabulary)[0] < _spelling(word, vocabulary)[0] + letters

@@ -33,7 +33,7 @@ _COUSINS = (
     | dict(zip("ꓮꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜꓒ", "ABCDEFGHIJKLMNOPRSTUVWXYZd", strict=True))
     | dict(zip("ᗅᗷᗞᗪᖴᕼᒍᒪᗰᑭᖇᑌᐯᑲᑯᕁ", "ABDDFHJLMPRUVbdx", strict=True))
 )
-_GREEK = dict(zip("αεικνρτυχηγσωϱ", "aeikvptuxnyowp", strict=True))
+_GREEK = dict(zip("αεικνρτυχηγ", "aeikvptuxny", strict=True))
 _LEET = {"4": "a", "@": "a", "3": "e", "1": "i", "0": "o", "5": "s", "$": "s"}
 _SMALL_CAPS = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢɑɡ", "abcdefghijklmnoprstuvwyzag", strict=True)) | dict(
     zip("ƅƽꞟᶃꬲꬵꞙᴑꬽᴦꭇꭈꭎꭒꭚƖꞴꞘ", "bsugeffoorrruuylBF", strict=True)
@@ -68,6 +68,8 @@ def _spaced() -> str:
         )
         # The cheap look ahead comes first: in ordinary text it ends the search at nearly every gap.
         places.append(f"{gap}(?={letter}{end})(?:{'|'.join(counts)})")
+    # A sign between a word and what ends it: `t-e-a-,`.
+    places.append(rf"""{gap}(?=[,.;:!?)"'’”])(?<={start}{letter}(?:{between}{letter}){{5}}{gap})""")
     return "|".join(places)
 
 
@@ -87,7 +89,8 @@ def _disguised() -> str:
     # Two letters that stand beside each other in no word of science or any language.
     strange = f"[{''.join(x for x in _TWINS | _COUSINS if not 'Ͱ' <= x <= 'Ͽ')}]"
     letter = f"(?:{latin}|[{every}{''.join(_SMALL_CAPS)}])"
-    odd = f"(?:{latin}{strange}|{strange}{latin}|[a-z][{''.join(_GREEK)}ο][a-z])"
+    small = f"[{''.join(_GREEK)}ο]"
+    odd = f"(?:{latin}{strange}|{strange}{latin}|[a-z][a-z]{small}[a-z]|[a-z]{small}[a-z][a-z])"
     nearby = (
         rf"(?<=(?:\A|{other}){letter}{{1,16}})(?={letter}{{0,16}}(?:\z|{other}))"
         f"{alone}(?:(?<={odd}.{{0,40}})|(?=.{{0,40}}{odd}))"
