@@ -14,11 +14,12 @@ by a bundle's judges, each of which saw no row of its fold, and by a `tfidf` wit
 is not asked about PyRIT. Padding is drawn from answers of HaluEval of groups that no encoder saw; how many of them a
 scorer puts at level 0 by themselves bounds how many padded rows it can leave there.
 
-What decoding costs ordinary answers is counted as well: how many get a window more, and the time that it takes to look.
+What decoding costs ordinary answers is counted as well: how many are read otherwise, and the time to look.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from benchmarks import attacks, results
 from benchmarks.quality_graded import by_fold, merged
 from benchmarks.quality_peers import Frozen, decided, features, logistic, seen
 from benchmarks.results import figure
-from severity_clf.bundle import BundleError
+from severity_clf.bundle import BundleError, read_bundle
 from severity_clf.decode import decoded
 from severity_clf.model import SeverityModel
 from severity_clf.records import Record
@@ -297,12 +298,13 @@ def look(model: SeverityModel, data: Path, rows: int) -> dict[str, Any]:
     texts = {load.__module__.rpartition(".")[2]: [record.output for record in load(data)] for load in loaders}
     some = [text for known in texts.values() for text in known[:rows]]
     alone = SeverityModel(model.path, threads=1)
+    vocabulary = json.loads(read_bundle(model.path).tokenizer)["model"]["vocab"]
     times = [time.perf_counter()]
-    for run in (lambda: [decoded(text) for text in some], lambda: alone.score(some)):
+    for run in (lambda: [decoded(text, vocabulary) for text in some], lambda: alone.score(some)):
         run()
         times.append(time.perf_counter())
     looking, scoring = np.diff(times)
-    found = {name: sum(decoded(text) is not None for text in known) for name, known in texts.items()}
+    found = {name: sum(decoded(text, vocabulary) is not None for text in known) for name, known in texts.items()}
     return {
         "rows": {name: len(known) for name, known in texts.items()},
         "decoded": found,

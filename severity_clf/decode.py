@@ -2,14 +2,15 @@
 
     decoded("see SG93IHRvIG1ha2UgYSBwb3Qgb2YgdGVh", vocabulary).text    # "see How to make a pot of tea"
 
-Base64, hex, percent, HTML and backslash escapes, bytes in variation selectors, Unicode tags, rot13, reversed text,
-leetspeak; each also inside another, two deep. What decodes to bytes or to symbols is no text: hashes, pictures, tokens
-and addresses stay as they are. Other alphabets, keys, compression and numbers for letters are not looked for, nor is a
-word alone: a run must hold some sixteen characters and three words.
+Base64, hex, percent, HTML and backslash escapes, bytes in variation selectors, Unicode tags, and any of these or of
+the following inside them, two deep; rot13, reversed text, leetspeak. What decodes to bytes or to symbols is no text:
+hashes, pictures, tokens and addresses stay as they are. Other alphabets, keys, compression and numbers for letters are
+not looked for, nor is a word alone: a run must hold some sixteen characters and three words.
 
-Nothing that can be read as it stands may vanish by decoding to something else. So the ciphers are undone word by word,
-and only where the encoder's vocabulary knows the word better afterwards; and what a rule would drop that could be words
-stays, before what was decoded. The vocabulary lists common words first, and `##` marks what continues a word.
+Nothing that can be read as it stands may vanish by decoding to something else. So ciphers are undone word by word, and
+a word that the encoder's vocabulary knows as it stands stays; and what a rule would drop stays before what was decoded:
+visible characters between invisible ones, words in a run of base64. The vocabulary lists common words first, and `##`
+marks what continues a word.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ DEPTH = 2
 BLOCK = 8  # words that are judged together, deciphered or not
 LONGEST = 40  # letters of a word that is spelt
 REACH = 200  # characters beside a passage in which its signs are looked for
-WORDY = 0.05  # of a run of base64, the share in words from which it may be no base64
 SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"  # 256 invisible characters: one for each byte
 TAGS = "\U000e0020-\U000e007e"  # invisible ASCII
 _BACKSLASH = r"\\{1,4}(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))"  # several where JSON quotes code
 _ESCAPE = rf"(?:%[0-9A-Fa-f]{{2}}|&(?:amp;)?#(?:\d{{2,7}}|[xX][0-9A-Fa-f]{{2,6}});|{_BACKSLASH})"
 _DIGITS = "[A-Za-z0-9+/_-]"  # of base64, in both alphabets
 _ILLEGIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
+_NAME_WORD = re.compile("[A-Z]?[a-z]{3,}|[A-Z]{4,}")
 _WORD = re.compile(r"[^\W\d_]+")
 _COMMON_WORDS = """
 the and you for with this that from your are have they will not but what when which can their there about
@@ -178,21 +179,15 @@ def _from_hex(run: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
 
 
 def _from_base64(run: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
-    """As it stands, and as if a word of one to three letters had been glued to its start."""
+    """As it stands, and as if one to three letters were glued to its start. Words in it, as in ANameOfWords, stay."""
     digits = re.sub(r"\s|=", "", run).replace("-", "+").replace("_", "/")
-    wordy = _holds_words(run, vocabulary)
+    words = "".join(f"{word} " for word in _NAME_WORD.findall(run) if word.lower() in vocabulary)
     for skip in range(4):
         whole = digits[skip : len(digits) - ((len(digits) - skip) % 4 == 1)]
         data = base64.b64decode(whole + "=" * (-len(whole) % 4))
         wide = data[1:2] == b"\0"  # as PowerShell's encoded commands
-        kept = run if wordy else digits[:skip]
-        yield kept + " " * bool(kept), data.decode("utf-16-le" if wide else "utf-8", "replace")
-
-
-def _holds_words(run: str, vocabulary: Vocabulary) -> bool:
-    """Whether words stand in a run of base64, as in a-name-of-words or ANameOfWords, more of them than by chance."""
-    words = [word for word in re.findall("[A-Z]?[a-z]{3,}|[A-Z]{4,}", run) if word.lower() in vocabulary]
-    return sum(map(len, words)) > WORDY * len(run)
+        glued = digits[:skip] + " " * bool(skip)
+        yield words + glued, data.decode("utf-16-le" if wide else "utf-8", "replace")
 
 
 _FORMS: tuple[tuple[re.Pattern[str], Callable[[str, Vocabulary], Iterator[tuple[str, str]]]], ...] = (
@@ -256,38 +251,41 @@ def _ciphered(text: str, decipher: Callable[[str], str], vocabulary: Vocabulary)
     words = list(_WORD.finditer(text))
     told = [decipher(word[0]) for word in words]
     read = [_reading(word[0], other, vocabulary) for word, other in zip(words, told, strict=True)]
-    known = [
-        line.lower() in vocabulary and word[0].lower() not in vocabulary for word, line in zip(words, read, strict=True)
+    # 1 where only the deciphered word is known, -1 where a word stays, 0 where it may be either.
+    marks = [
+        (line == other and other.lower() in vocabulary and word[0].lower() not in vocabulary)
+        - (line == word[0] != other and line.lower() in vocabulary)
+        for word, other, line in zip(words, told, read, strict=True)
     ]
-    clear = [line == word[0] and line.lower() in vocabulary for word, line in zip(words, read, strict=True)]
+    edge = [mark or (line == other and len(line) > 1) for mark, other, line in zip(marks, told, read, strict=True)]
     places = range(0, len(words), BLOCK)
-    plain = [sum(clear[at : at + BLOCK]) for at in places]
-    strong = [sum(known[at : at + BLOCK]) > max(words, 2) for at, words in zip(places, plain, strict=True)]
+    plain = [marks[at : at + BLOCK].count(-1) for at in places]
+    strong = [marks[at : at + BLOCK].count(1) > max(stay, 2) for at, stay in zip(places, plain, strict=True)]
     for first, last in _joined(strong, plain):
-        inside = range(first * BLOCK, min((last + 1) * BLOCK, len(words)))
-        hidden = [read[at].lower() for at in inside if known[at] and len(read[at]) >= 3]
-        if len(set(hidden)) < 3 or len(hidden) * 4 < len(inside) or _COMMON.isdisjoint(hidden):
+        start, end = first * BLOCK, min((last + 1) * BLOCK, len(words))
+        hidden = [read[at].lower() for at in range(start, end) if marks[at] > 0 and len(read[at]) >= 3]
+        if len(set(hidden)) < 3 or len(hidden) * 4 < end - start or _COMMON.isdisjoint(hidden):
             continue
-        reach = range(max(inside.start - BLOCK, 0), min(inside.stop + BLOCK, len(words)))
-        start, end = _edges(inside, reach, {at: read[at] == told[at] for at in reach})
+        start -= _more(edge[max(start - BLOCK, 0) : start][::-1])
+        end += _more(edge[end : end + BLOCK])
+        while edge[start] <= 0:
+            start += 1
+        while edge[end - 1] <= 0:
+            end -= 1
         if decipher is _rotated:
             yield from ((*words[at].span(), read[at]) for at in range(start, end) if read[at] != words[at][0])
         else:
             yield _turned(text, words[start:end], read[start:end])
 
 
-def _edges(inside: range, reach: range, changed: Mapping[int, bool]) -> tuple[int, int]:
-    """The words of a run, without those at its ends that stay as they are, and with those next to it that do not."""
-    start, end = inside.start, inside.stop
-    while start > reach.start and changed[start - 1]:
-        start -= 1
-    while end < reach.stop and changed[end]:
-        end += 1
-    while start < end and not changed[start]:
-        start += 1
-    while start < end and not changed[end - 1]:
-        end -= 1
-    return start, end
+def _more(marks: list[int]) -> int:
+    """How many of the words beside a run belong to it: as far as more of them are deciphered than stay."""
+    more = score = best = 0
+    for size, mark in enumerate(marks, 1):
+        score += mark
+        if mark > 0 and score >= best:
+            more, best = size, score
+    return more
 
 
 def _turned(text: str, words: list[re.Match[str]], read: list[str]) -> Run:
@@ -315,7 +313,7 @@ def _reading(word: str, other: str, vocabulary: Vocabulary) -> str:
     Where it knows both it is the other, for the text is a cipher's, unless the word is the far more common one.
     """
     raw, told = vocabulary.get(word.lower()), vocabulary.get(other.lower())
-    if raw is not None and (told is None or told > 2 * raw):
+    if raw is not None and (told is None or told > 4 * raw):
         return word
     if word == other or told is not None or _spelling(other, vocabulary) < _spelling(word, vocabulary):
         return other

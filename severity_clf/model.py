@@ -37,8 +37,8 @@ class Windows:
 
     Attributes:
         text: int [window], the index of the text each window belongs to; a text that cannot be scored has no window.
-        spans: int32 [window, 2], where the window starts and ends, in characters of its output; of decoded text, where
-            its encoded form does.
+        spans: int32 [window, 2], where the window starts and ends, in characters of its output; of a decoded passage,
+            where its encoded form does.
         embedding: float32 [window, dim], of unit length.
         buckets: one int array a window, rows of the n-gram table; a number that reaches the table's size is no n-gram.
         exceed: float32 [window, domain, level-1], or None for a bundle without heads.

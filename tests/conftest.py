@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from severity_clf.bundle import write_bundle
+from severity_clf.bundle import find_bundle, read_bundle, write_bundle
 from severity_clf.model import SeverityModel
 from severity_clf.taxonomy import Domain, Level, Taxonomy
 
@@ -142,6 +142,12 @@ def make_bundle(encoder_dir, path, int8=True):
 def tiny(tiny_bundle):
     """The tiny bundle, loaded, on two threads."""
     return SeverityModel(tiny_bundle, threads=2)
+
+
+@pytest.fixture(scope="session")
+def vocabulary():
+    """The shipped encoder's words and pieces of words, the common ones first."""
+    return json.loads(read_bundle(find_bundle("base")).tokenizer)["model"]["vocab"]
 
 
 @pytest.fixture(scope="session")

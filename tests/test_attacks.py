@@ -104,7 +104,7 @@ def test_typos_are_few_and_there():
     assert 0.15 < changed / (5 * 200) < 0.3
 
 
-def test_what_is_hidden_or_encoded_can_be_got_back():
+def test_what_is_hidden_or_encoded_can_be_got_back(vocabulary):
     """By whoever has the tool for it: the content is still there."""
     for seed in SEEDS:
         (base64_run,) = re.findall(r"[A-Za-z0-9+/]{40,}={0,2}", ATTACKS["base64"](TEA, seed))
@@ -115,9 +115,9 @@ def test_what_is_hidden_or_encoded_can_be_got_back():
         assert TEA[::-1] in ATTACKS["reversed"](TEA, seed)
         tags = "".join(chr(ord(x) - 0xE0000) for x in ATTACKS["tags"](TEA, seed) if ord(x) > 0xE0000)
         assert tags == TEA.replace("\n", " ")
-        found = decoded(ATTACKS["emoji"](TEA, seed))
+        found = decoded(ATTACKS["emoji"](TEA, seed), vocabulary)
         assert found is not None
-        assert found.text == TEA
+        assert found.text.endswith(f" {TEA}")
 
 
 def test_a_combination_can_be_read_by_a_person():

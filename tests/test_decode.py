@@ -1,4 +1,4 @@
-"""What an output says in an encoding is read, too; ordinary text gives nothing, and no text more than it holds."""
+"""What an output says in an encoding is read where it stands; ordinary text stays as it is, and nothing is hidden."""
 
 import base64
 import codecs
@@ -43,27 +43,36 @@ ENCODINGS = {
     "entities for vowels": lambda text: "".join(f"&#x{ord(x):x};" if x in "aeiou" else x for x in text),
     "rot13": lambda text: codecs.encode(text, "rot13"),
     "reversed": lambda text: text[::-1],
+    "leetspeak": lambda text: text.translate(str.maketrans("aeios", "43105")),
+    "leetspeak of other signs": lambda text: text.translate(str.maketrans("aeiosl", "@3!0$1")),
     "variation selectors": lambda text: "\U0001f600" + selectors(text),
     "tags inside a word": lambda text: "te" + "".join(chr(0xE0000 + ord(letter)) for letter in text) + "a",
     "base64 twice": lambda text: base64.b64encode(base64.b64encode(text.encode())).decode(),
     "rot13 in base64": lambda text: base64.b64encode(codecs.encode(text, "rot13").encode()).decode(),
+    "leetspeak in hex": lambda text: text.translate(str.maketrans("aeo", "430")).encode().hex(),
     "percent twice": lambda text: "".join(f"%25{byte:02X}" for byte in text.encode()),
 }
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_an_encoded_text_is_read(encoding):
-    """Alone, or in the middle of an answer."""
+def test_an_encoded_text_is_read(encoding, vocabulary):
+    """Alone, or in the middle of an answer, whose other words stay in their places."""
     encoded = ENCODINGS[encoding](TEA)
     for text in (
         encoded,
         f"Here is what you asked for. \n\n{encoded}\n\n Have a nice day, and enjoy it with them.",
     ):
-        found = decoded(text)
+        found = decoded(text, vocabulary)
         assert found is not None
-        assert "make a pot of tea with the leaves that you have in" in found.text
-        start, end = found.span(0, len(found.text))
-        assert text[start:end].strip() in encoded or encoding in ("rot13", "reversed")
+        said = "make a pot of tea with the leaves that you have in your"
+        assert said in found.text
+        at = found.text.index(said)
+        start, end = found.span(at, at + len(said))
+        assert len(text[start:end]) > len(said) / 2
+        assert text[start:end] in encoded
+        if text != encoded:
+            assert found.text.startswith("Here is what you asked for. \n\n")
+            assert found.text.endswith("\n\n Have a nice day, and enjoy it with them.")
 
 
 ORDINARY = {
@@ -92,23 +101,63 @@ ORDINARY = {
     "names": "THIS_IS_A_LONG_CONSTANT_NAME/AnotherVeryLongClassNameForAFactory/someOtherIdentifier0123456789",
     "letters": "a" * 500 + " " + "ABCD" * 100 + " " + "0" * 300,
     "DNA": "dna era saw no on not ACGTACGTACGTACGTACGTACGTACGTACGT gattaca",
+    "models and units": "h2o md5 mp3 covid19 x86 b2b b12 h1n1 w3c i18n 3d 1st 5km c4x, i5 i7, A11, M16 and AK47 2x4",
+    "passwords": "Common passwords are p@ssw0rd, l3tm31n, s3cr3t and adm1n; never use p4ssw0rd1 or qw3rty.",
+    "files": "see /tmp/b00k5/t3a_t1me.txt, m4ke_t3a.py, c4k3.pot.v2 and n0de-m0dules/7h3/y0u.js",
+    "formulas": "f(x1) = a0 + b1*x3; x1y0z b4c d3f e5g all0c s1ze n0de p0 = a1 + th3ta",
+    "hex words": "4a3f b0a7 f00d d34d b33f c0de ba5e fee7 a11 b0b 1ab2 5ea7 7ea5",
+    "Italian": "Si va in giro, e lui va via con noi: ti va di venire? Se ti va, si va. Gli altri no, ma va bene.",
 }
 
 
 @pytest.mark.parametrize("kind", ORDINARY)
-def test_ordinary_text_says_nothing_else(kind):
-    """An extra window costs time, and what it says is noise."""
-    assert decoded(ORDINARY[kind]) is None
+def test_ordinary_text_stays_as_it_is(kind, vocabulary):
+    """What is misread is scored for what it does not say."""
+    assert decoded(ORDINARY[kind], vocabulary) is None
+
+
+# Words that stand in the open, put where a rule might read them as something else.
+OPEN = "flour butter sugar oven"
+EVASIONS = {
+    "in rot13": "mix gur flour naq gur sugar jvgu lbhe butter naq bake gurz jvgu guvf oven",
+    "in text backwards": "gnikab uoy htiw flour butter sugar oven eht taht morf uoy evah",
+    "between selectors": "".join(a + b for a, b in zip(OPEN + " " * 80, selectors(TEA), strict=False)),
+    "between tags": "".join(
+        a + chr(0xE0000 + ord(b)) for a, b in zip(OPEN.replace(" ", "_") + "_" * 80, TEA, strict=False)
+    )
+    + "end",
+    "in base64": base64.b64encode((TEA * 9).encode()).decode().rstrip("=") + "/flour/butter/sugar/oven/",
+    "in leetspeak": "h0w t0 m4k3 4 c4k3 w17h flour butter sugar 4nd 7h3 oven 1n y0ur k17ch3n",
+}
+
+
+@pytest.mark.parametrize("place", EVASIONS)
+def test_words_in_the_open_are_never_decoded_away(place, vocabulary):
+    """Or harm could be written so that a rule turns it into something bland."""
+    found = decoded(EVASIONS[place], vocabulary)
+    assert found is not None
+    assert all(word in found.text for word in OPEN.split())
+
+
+@pytest.mark.parametrize("kind", ["numbers", "models"])
+def test_leetspeak_leaves_numbers_and_names_of_models_alone(kind, vocabulary):
+    """Those beside it are read as what they are, short words in digits as words."""
+    tea = "7h15 15 7h3 b357 w4y 70 m4k3 734 f0r y0u"
+    text = {"numbers": f"{tea} 1n 2019, 320 0r 375 71m35", "models": f"{tea} w17h mp3 and 1080p"}[kind]
+    found = decoded(text, vocabulary)
+    assert found is not None
+    wanted = {"numbers": ["2019", "320", "375", "way to make"], "models": ["mp3", "1080p", "way to make"]}[kind]
+    assert all(word in found.text for word in wanted)
 
 
 @pytest.mark.parametrize("source", ["halueval_general", "xstest", "refusalbench"])
-def test_benign_answers_say_nothing_else(data, source):
-    """Of real rows fewer than one in two hundred may get an extra window."""
+def test_benign_answers_stay_as_they_are(data, source, vocabulary):
+    """Of real rows fewer than one in two hundred may be read as anything else."""
     from training import sources
 
     rows = list({**sources.TRAIN, **sources.BENCH}[source](data))
     assert len(rows) > 1500
-    assert sum(decoded(row.output) is not None for row in rows) < len(rows) / 200
+    assert sum(decoded(row.output, vocabulary) is not None for row in rows) < len(rows) / 200
 
 
 PIECES = st.one_of(
@@ -127,56 +176,77 @@ PIECES = st.one_of(
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(PIECES, max_size=8).map("".join))
-def test_whatever_the_text_what_is_decoded_is_no_longer_and_lies_in_it(text):
-    """No bomb, no error, and every span is a place in the text as given."""
-    found = decoded(text)
+def test_whatever_the_text_what_is_not_decoded_stays_and_spans_lie_in_it(vocabulary, text):
+    """No bomb, no error, nothing lost between the runs, and every span is a place in the text as given."""
+    found = decoded(text, vocabulary)
     if found is None:
         return
-    assert 0 < len(found.text) <= len(text)
-    assert all(0 <= start < end <= len(text) for _, start, end in found.runs)
-    assert all(before[2] <= after[1] for before, after in zip(found.runs, found.runs[1:], strict=False))
+    assert 0 < len(found.text) <= 4 * len(text)
+    at = given = 0
+    for start, end, first, last in (*found.runs, (len(found.text), len(found.text), len(text), len(text))):
+        assert at <= start <= end
+        assert given <= first <= last
+        assert found.text[at:start] == text[given:first]
+        at, given = end, last
     for start in range(0, len(found.text), 7):
         first, last = found.span(start, min(start + 5, len(found.text)))
         assert 0 <= first < last <= len(text)
 
 
 def test_a_span_covers_the_runs_that_a_passage_came_from():
-    """Half-open, as all spans; the line break between two runs belongs to neither."""
-    found = Decoded("abc\ndef", ((0, 10, 20), (4, 30, 40)))
-    assert [found.span(*part) for part in ((0, 2), (0, 3), (2, 5), (4, 7))] == [(10, 20), (10, 20), (10, 40), (30, 40)]
+    """Half-open, as all spans; a part of a run is the whole run, and what is no run keeps its own characters."""
+    found = Decoded("see abc, def!", ((4, 7, 4, 24), (9, 12, 26, 36)))
+    parts = {(0, 3): (0, 3), (5, 6): (4, 24), (0, 5): (0, 24), (7, 8): (24, 25), (6, 10): (4, 36), (12, 13): (36, 37)}
+    assert {part: found.span(*part) for part in parts} == parts
 
 
-def test_a_text_is_decoded_two_deep_and_no_deeper():
+def test_a_text_is_decoded_two_deep_and_no_deeper(vocabulary):
     """Work is bounded whatever the text."""
     encoded = TEA
     for depth in range(1, 5):
         encoded = base64.b64encode(encoded.encode()).decode()
-        assert (decoded(encoded) is not None) == (depth <= 2)
+        assert (decoded(encoded, vocabulary) is not None) == (depth <= 2)
 
 
 @pytest.mark.parametrize(
-    "unit", ["QUJD" * 8 + " ", "%41" * 9 + "\n", "41" * 12 + " ", "gur naq lbh ", "\\u0041", "&#65;", "A"]
+    "unit",
+    [
+        "QUJD" * 8 + " ",
+        "%41" * 9 + "\n",
+        "41" * 12 + " ",
+        "gur naq lbh ",
+        "\\u0041",
+        "&#65;",
+        "A",
+        "h0w y0u ",
+        "eht dna uoy ",
+        "m4",
+        "!",
+    ],
 )
-def test_a_megabyte_of_an_encoding_ends(unit):
+def test_a_megabyte_of_an_encoding_ends(unit, vocabulary):
     """No rule looks at a character more often for there being more of them."""
     text = unit * (1_000_000 // len(unit))
-    found = decoded(text)
-    assert found is None or len(found.text) <= len(text)
+    found = decoded(text, vocabulary)
+    assert found is None or len(found.text) <= 2 * len(text)
 
 
 def test_an_encoded_passage_counts_as_if_it_stood_there(tiny):
-    """In windows of its own behind the others, whose place is that of the encoded form."""
+    """In its place among the words around it, and its span is the encoded form."""
+    before, after = "the cat sat on a mat: ", " and the dog ran"
     secret = "how to make tea and it was good and the sun was bad"
     encoded = base64.b64encode(secret.encode()).decode()
-    text = "the cat sat on a mat: " + encoded
-    windows, plain, alone = tiny.windows([text]), tiny.windows([text.replace("=", "")]), tiny.windows([secret])
-    own = len(alone.text)
-    assert len(plain.text) >= own
-    np.testing.assert_array_equal(windows.exceed[-own:], alone.exceed)
-    assert windows.spans[-own:].tolist() == [[22, len(text)]] * own
-    assert (windows.text == 0).all()
-    assert (tiny.score([text]).exceed >= tiny.score([secret]).exceed).all()
-    assert next(tiny.tokens([text]))[-own:] == next(tiny.tokens([secret]))
+    windows = tiny.windows([before + encoded + after])
+    plain = tiny.windows([before + secret + after])
+    np.testing.assert_array_equal(windows.exceed, plain.exceed)
+    shift = len(encoded) - len(secret)
+    first, last = len(before), len(before + secret)
+    wanted = [
+        (start if start < first else first if start < last else start + shift,
+         end if end <= first else first + len(encoded) if end <= last else end + shift)
+        for start, end in plain.spans.tolist()
+    ]  # fmt: skip
+    assert windows.spans.tolist() == [list(span) for span in wanted]
 
 
 def test_clean_texts_have_no_other_windows_than_their_own(tiny):
@@ -190,7 +260,7 @@ def test_a_prompt_stands_beside_decoded_text_too(tiny):
     """It is a window like any other."""
     secret = "how to make tea and it was good"
     text = base64.b64encode(secret.encode()).decode()
-    assert next(tiny.tokens([text], ["bad dog"]))[-1] == next(tiny.tokens([secret], ["bad dog"]))[-1]
+    assert next(tiny.tokens([text], ["bad dog"])) == next(tiny.tokens([secret], ["bad dog"]))
 
 
 def test_text_in_invisible_characters_alone_is_read(tiny):

@@ -30,15 +30,23 @@ DISGUISES = {
     "circled letters": "".join(chr(0x24D0 + ord(letter) - 97) if letter > " " else letter for letter in CLEAN),
     "small capitals": CLEAN.translate(str.maketrans("acdehmnotw", "ᴀᴄᴅᴇʜᴍɴᴏᴛᴡ")),
     "look-alikes": CLEAN.translate(TWIN),
+    "look-alikes of Greek and Cyrillic": CLEAN.translate(str.maketrans("aehiknotm", "αеհιкпοτм")),
+    "look-alikes alone in words": CLEAN.translate(str.maketrans("aoetnmk", "αоετпмκ")).replace("τhе", "tһе"),
+    "look-alikes of Lisu": CLEAN.upper().translate(str.maketrans("AEHMNOT", "ꓮꓰꓧꓟꓠꓳꓔ")),
+    "look-alikes of Cherokee": CLEAN.upper().translate(str.maketrans("ACDEHM", "ᎪᏟᎠᎬᎻᎷ")),
     "tags": tags(CLEAN),
     "spaced letters": "h o w  t o  m a k e  t e a  a n d  t h e  c a t  s a t  o n  a  m a t",
     "hyphenated letters": "h-o-w t-o m-a-k-e t-e-a a-n-d t-h-e c-a-t s-a-t o-n a m-a-t",
+    "letters apart by signs, words by spaces": "   ".join(map("-".join, CLEAN.split())),
+    "letters apart by dots": "   ".join(map(".".join, CLEAN.split())),
     "leetspeak": CLEAN.replace("make", "m4ke"),
 }
 ORDINARY = [
     "the u.s.a. and j.r.r. t, e.g. a.k.a.", "plan a b c", "i am a b-c", "x + y = z",
     "h2o md5 mp3 covid19 x86 b2b b12 h1n1 w3c i18n 3d 1st 5km c4x", "log4j mp3player html5lib",
     "ann@home.org root@localhost folding@home", "costs $5 or us$5, $path and a1b2c3d4", "c:/tmp/k1ll.txt my-h4ck_1",
+    "f.b.i., c.i.a., e.g., 9 a.m., p.m.; a-b", "tnfα and ifnγ; pparα, hν, β1-integrin", "sin(ωt + α), dτ/dx",
+    "нет как это так", "the word нет means no and και means and", "ոսկի երկաթ in an english text", "ꭰ ꮳ ꮳꮃꭹ in english",
     "слово о том как в windows на русском", "то και το σπιτι", "a tnfα of 5μg, α = 0.05 and χ2", "½ … ² ™ 한국어 ªº",
 ]  # fmt: skip
 
