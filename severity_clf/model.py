@@ -111,6 +111,8 @@ class SeverityModel:
                 f"{self._path / GRAPH}: {type(error).__name__}: {error}; export the bundle again"
             ) from None
         names = [output.name for output in self._session.get_outputs()]
+        # Graphs used to take a mask, which has been all ones ever since windows run alone.
+        self._masked = any(value.name == "attention_mask" for value in self._session.get_inputs())
         self._outputs = [name for name in ("embedding", "buckets", "exceed") if name in names]
         shape = next((output.shape[1:] for output in self._session.get_outputs() if output.name == "exceed"), None)
         wanted = [len(self.taxonomy.domains), self.taxonomy.top]
@@ -238,7 +240,10 @@ class SeverityModel:
 
     def _run_window(self, ids: list[int]) -> list[npt.NDArray[Any]]:
         input_ids = np.array([ids], np.int64)
-        results = self._session.run(self._outputs, {"input_ids": input_ids, "attention_mask": np.ones_like(input_ids)})
+        feed = {"input_ids": input_ids}
+        if self._masked:
+            feed["attention_mask"] = np.ones_like(input_ids)
+        results = self._session.run(self._outputs, feed)
         return [result[0] for result in results]
 
     def _tokenize(self, output: str | None, prompt: str | None) -> Iterator[tuple[list[int], tuple[int, int]]]:

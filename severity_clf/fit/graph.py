@@ -1,11 +1,11 @@
 """Build a bundle's ONNX graph: a BERT encoder, hashed n-grams, ordinal heads, from token ids to probabilities.
 
-    input_ids, attention_mask [window, token] -> embedding [window, dim], buckets [window, gram],
-                                                 exceed [window, domain, level-1]
+    input_ids [window, token] -> embedding [window, dim], buckets [window, gram], exceed [window, domain, level-1]
 
-The graph is written node by node with onnxruntime's fused operators, straight from the weights: no tracing, no torch.
-A window is `[CLS] output [SEP]` or `[CLS] output [SEP] prompt [SEP]`. Only the output is pooled and counted; the prompt
-is context that attention may look at.
+The graph is written node by node, straight from the weights: no tracing, no torch. Its operators are the quickest of
+onnxruntime's that compute the same (docs/engine.md). A window is `[CLS] output [SEP]` or `[CLS] output [SEP] prompt
+[SEP]`. Only the output is pooled and counted; the prompt is context that attention may look at. There is no mask: a run
+holds one window, or windows of one length.
 
 Weights are 7-bit integers, one scale a column. The eighth bit is left out on purpose: x86 without VNNI adds pairs of
 u8 x s8 products in 16 bits, and full-range weights overflow there, so the same bundle would score differently on
@@ -51,13 +51,28 @@ class _Builder:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, domain=domain, **attributes))
         return output
 
-    def dense(self, x: str, name: str, weight: Float, int8: bool) -> str:
-        """`x @ weight`, weight [in, out]."""
+    def dense(self, x: str, name: str, weight: Float, bias: str, int8: bool) -> str:
+        """`x @ weight + bias`, weight [in, out]."""
         if not int8:
-            return self.op("MatMul", [x, self.weight(f"{name}/weight", weight)], name)
+            return self.op("Add", [self.op("MatMul", [x, self._float(name, weight)], f"{name}/product"), bias], name)
+        return self.op("DynamicQuantizeMatMul", [x, *self._integers(name, weight), "", bias], name, _FUSED)
+
+    def attention(self, x: str, name: str, weight: Float, bias: str, heads: int, int8: bool) -> str:
+        """Self-attention before its output projection; query, key and value side by side in weight [dim, 3 * dim]."""
+        if not int8:
+            return self.op("Attention", [x, self._float(name, weight), bias], name, _FUSED, num_heads=heads)
+        parts = [f"{name}/{part}" for part in ("input", "input_scale", "input_zero")]
+        self.nodes.append(helper.make_node("DynamicQuantizeLinear", [x], parts, name=parts[0]))
+        integers, scale = self._integers(name, weight)
+        inputs = [parts[0], integers, bias, parts[1], scale, "", parts[2]]
+        return self.op("QAttention", inputs, name, _FUSED, num_heads=heads)
+
+    def _float(self, name: str, weight: Float) -> str:
+        return self.weight(f"{name}/weight", weight)
+
+    def _integers(self, name: str, weight: Float) -> tuple[str, str]:
         integers, scale = quantize(weight, axis=0)
-        inputs = [x, self.weight(f"{name}/weight", integers, np.int8), self.weight(f"{name}/scale", scale)]
-        return self.op("DynamicQuantizeMatMul", inputs, name, _FUSED)
+        return self.weight(f"{name}/weight", integers, np.int8), self.weight(f"{name}/scale", scale)
 
 
 def quantize(weight: Float, axis: int) -> tuple[npt.NDArray[np.int8], Float]:
@@ -142,8 +157,7 @@ def static_graph(directory: str | Path, *, buckets: int = BUCKETS) -> onnx.Model
     _, word = _segments(graph, vocabulary["[CLS]"], vocabulary["[SEP]"])
     _ngrams(graph, word, buckets)
     op("Greater", ["segment", "zero"], "in_prompt")
-    op("And", ["in_prompt", "mask"], "prompt")
-    op("And", ["prompt", "is_word"], "prompt_word")
+    op("And", ["in_prompt", "is_word"], "prompt_word")
     weight("axis2", [2], np.int64)
     for name in (word, "prompt_word"):
         op("Cast", [name], f"{name}_float", to=TensorProto.FLOAT)
@@ -189,13 +203,11 @@ def _looked_up(graph: _Builder, name: str, table: npt.NDArray[np.int8], ids: str
 def _segments(graph: _Builder, cls: int, sep: int) -> tuple[str, str]:
     """Bool [window, token] twice: what is pooled, the output with its [CLS] and [SEP], and which of it are words."""
     op, weight = graph.op, graph.weight
-    op("Cast", ["attention_mask"], "mask", to=TensorProto.BOOL)
     op("Equal", ["input_ids", weight("sep_id", sep, np.int64)], "is_sep")
     op("Cast", ["is_sep"], "sep_count", to=TensorProto.INT32)
     op("CumSum", ["sep_count", weight("token_axis", 1, np.int64)], "seps_before", exclusive=1)
     op("Min", ["seps_before", weight("one", 1, np.int32)], "segment")
-    op("Equal", ["segment", weight("zero", 0, np.int32)], "in_output")
-    text = op("And", ["in_output", "mask"], "text")
+    text = op("Equal", ["segment", weight("zero", 0, np.int32)], "text")
     op("Equal", ["input_ids", weight("cls_id", cls, np.int64)], "is_cls")
     op("Or", ["is_cls", "is_sep"], "is_special")
     op("Not", ["is_special"], "is_word")
@@ -228,16 +240,15 @@ def gram_buckets(
     """The n-gram table's rows of each window of token ids, by the graph's own nodes, without running the encoder."""
     from onnx.reference import ReferenceEvaluator
 
-    part = onnx.utils.Extractor(encoder).extract_model(["input_ids", "attention_mask"], ["buckets"])
+    part = onnx.utils.Extractor(encoder).extract_model(["input_ids"], ["buckets"])
     size = next(numpy_helper.to_array(w).item() for w in encoder.graph.initializer if w.name == "bucket_count")
     evaluator = ReferenceEvaluator(part)
     for start in range(0, len(windows), batch):
         some = windows[start : start + batch]
         ids = np.zeros((len(some), max(map(len, some))), np.int64)
         for row, tokens in zip(ids, some, strict=True):
-            row[: len(tokens)] = tokens
-        mask = np.arange(ids.shape[1]) < np.array([[len(tokens)] for tokens in some])
-        found: Any = evaluator.run(None, {"input_ids": ids, "attention_mask": mask.astype(np.int64)})
+            row[: len(tokens)] = tokens  # what stands behind the output's [SEP] is not counted
+        found: Any = evaluator.run(None, {"input_ids": ids})
         yield from (row[row < size] for row in found[0])
 
 
@@ -262,71 +273,33 @@ def _embeddings(graph: _Builder, weights: dict[str, Float], config: dict[str, in
 
 
 def _normalize(
-    graph: _Builder,
-    weights: dict[str, Float],
-    config: dict[str, int],
-    key: str,
-    x: str,
-    skip: str,
-    name: str,
-    bias: str = "",
+    graph: _Builder, weights: dict[str, Float], config: dict[str, int], key: str, x: str, skip: str, name: str
 ) -> str:
-    """LayerNorm(x + skip + bias)."""
+    """LayerNorm(x + skip), as two nodes: the fused one takes four times as long."""
     inputs = [
-        x,
-        skip,
+        graph.op("Add", [x, skip], f"{name}/sum"),
         graph.weight(f"{name}/gamma", weights[f"{key}.weight"]),
         graph.weight(f"{name}/beta", weights[f"{key}.bias"]),
     ]
-    return graph.op(
-        "SkipLayerNormalization",
-        [*inputs, bias] if bias else inputs,
-        name,
-        _FUSED,
-        epsilon=float(config["layer_norm_eps"]),
-    )
+    return graph.op("LayerNormalization", inputs, name, axis=-1, epsilon=float(config["layer_norm_eps"]))
 
 
 def _layer(graph: _Builder, weights: dict[str, Float], config: dict[str, int], layer: int, x: str, int8: bool) -> str:
     key, name = f"encoder.layer.{layer}", f"layer{layer}"
+    parts = [f"{key}.attention.self.{part}" for part in ("query", "key", "value")]
+    weight = np.concatenate([weights[f"{part}.weight"].T for part in parts], axis=1)
+    bias = graph.weight(f"{name}/qkv/bias", np.concatenate([weights[f"{part}.bias"] for part in parts]))
+    context = graph.attention(x, f"{name}/qkv", weight, bias, config["num_attention_heads"], int8)
 
-    def bias(part: str) -> str:
-        return graph.weight(f"{name}/{part}/bias", weights[f"{key}.{part}.bias"])
+    def dense(x: str, short: str, part: str) -> str:
+        bias = graph.weight(f"{name}/{part}.dense/bias", weights[f"{key}.{part}.dense.bias"])
+        return graph.dense(x, f"{name}/{short}", weights[f"{key}.{part}.dense.weight"].T, bias, int8)
 
-    projections = [f"attention.self.{part}" for part in ("query", "key", "value")]
-    qkv = graph.dense(
-        x, f"{name}/qkv", np.concatenate([weights[f"{key}.{part}.weight"].T for part in projections], axis=1), int8
-    )
-    graph.weight(f"{name}/qkv/bias", np.concatenate([weights[f"{key}.{part}.bias"] for part in projections]))
-    sizes = graph.weight(f"{name}/qkv/sizes", [config["hidden_size"]] * 3, np.int64)
-    parts = [f"{name}/{part}" for part in ("query", "key", "value")]
-    graph.nodes.append(helper.make_node("Split", [qkv, sizes], parts, name=f"{name}/split", axis=2))
-    inputs = [*parts, f"{name}/qkv/bias", _lengths(graph)]
-    heads = config["num_attention_heads"]
-    context = graph.op("MultiHeadAttention", inputs, f"{name}/context", _FUSED, num_heads=heads)
-    mixed = graph.dense(context, f"{name}/mixed", weights[f"{key}.attention.output.dense.weight"].T, int8)
-    attended = _normalize(
-        graph,
-        weights,
-        config,
-        f"{key}.attention.output.LayerNorm",
-        mixed,
-        x,
-        f"{name}/attended",
-        bias("attention.output.dense"),
-    )
-    wide = graph.dense(attended, f"{name}/wide", weights[f"{key}.intermediate.dense.weight"].T, int8)
-    active = graph.op("BiasGelu", [wide, bias("intermediate.dense")], f"{name}/active", _FUSED)
-    narrow = graph.dense(active, f"{name}/narrow", weights[f"{key}.output.dense.weight"].T, int8)
-    return _normalize(graph, weights, config, f"{key}.output.LayerNorm", narrow, attended, name, bias("output.dense"))
-
-
-def _lengths(graph: _Builder) -> str:
-    """int32 [window]: how many tokens each window has; padding is at the right."""
-    if not any(node.name == "lengths" for node in graph.nodes):
-        graph.op("Cast", ["attention_mask"], "mask_int", to=TensorProto.INT32)
-        graph.op("ReduceSum", ["mask_int", "axis1"], "lengths", keepdims=0)
-    return "lengths"
+    mixed = dense(context, "mixed", "attention.output")
+    attended = _normalize(graph, weights, config, f"{key}.attention.output.LayerNorm", mixed, x, f"{name}/attended")
+    active = graph.op("Gelu", [dense(attended, "wide", "intermediate")], f"{name}/active", _FUSED)
+    narrow = dense(active, "narrow", "output")
+    return _normalize(graph, weights, config, f"{key}.output.LayerNorm", narrow, attended, name)
 
 
 def _pool(graph: _Builder, hidden: str, text: str) -> None:
@@ -340,10 +313,7 @@ def _pool(graph: _Builder, hidden: str, text: str) -> None:
 
 
 def _model(graph: _Builder, outputs: list[tuple[str, int, list[str | int]]]) -> onnx.ModelProto:
-    inputs = [
-        helper.make_tensor_value_info(name, TensorProto.INT64, ["window", "token"])
-        for name in ("input_ids", "attention_mask")
-    ]
+    inputs = [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["window", "token"])]
     infos = [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in outputs]
     body = helper.make_graph(graph.nodes, "severity_clf", inputs, infos, initializer=graph.weights)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(_FUSED, 1)]
@@ -396,7 +366,7 @@ def encoder_weights(graph: onnx.ModelProto) -> tuple[dict[str, Float], dict[str,
         "embeddings.token_type_embeddings.weight": known["segments/weight"],
         **norm("embeddings", "embedded"),
     }
-    layers = sum(node.op_type == "MultiHeadAttention" for node in graph.graph.node)
+    layers = sum(name.endswith("/qkv/weight") for name in known)
     for layer in range(layers):
         key, name = f"encoder.layer.{layer}", f"layer{layer}"
         columns, biases = np.split(dense(f"{name}/qkv"), 3, axis=1), np.split(known[f"{name}/qkv/bias"], 3)
@@ -409,8 +379,8 @@ def encoder_weights(graph: onnx.ModelProto) -> tuple[dict[str, Float], dict[str,
     attributes = {
         attribute.name: helper.get_attribute_value(attribute)
         for node in graph.graph.node
-        if node.op_type in {"MultiHeadAttention", "SkipLayerNormalization"}
         for attribute in node.attribute
+        if attribute.name in {"num_heads", "epsilon"}
     }
     words, dim = weights["embeddings.word_embeddings.weight"].shape
     config = {
