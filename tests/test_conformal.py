@@ -183,8 +183,8 @@ def test_where_enough_harmful_rows_name_a_level_they_decide_alone():
     labels[::2] = (1, 4)
     alone = fit_conformal(exceed[1::2], labels[1::2], DOMAINS)
     assert fit_conformal(exceed, labels, DOMAINS) == alone
-    few = fit_conformal(exceed[:300], labels[:300], DOMAINS)["overall"]["harmful"]
-    assert (few["n"], few["exact"]) == (300, 150)
+    few = fit_conformal(exceed[:80], labels[:80], DOMAINS)["overall"]["harmful"]
+    assert (few["n"], few["exact"]) == (80, 40)
     assert few["quantiles"][9] < alone["overall"]["harmful"]["quantiles"][9]
 
 

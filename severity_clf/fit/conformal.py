@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from severity_clf.conformal import KINDS, STEPS, mass_before
 
-EXACT = 200  # harmful rows that name a level: with so many, those that do not are left out
+EXACT = 50  # harmful rows that name a level: with so many, those that do not are left out
 
 
 def fit_conformal(
@@ -24,7 +24,7 @@ def fit_conformal(
     """The table that `bundle.json` holds under "conformal".
 
     Level 0 is decided by rows known to be harmless, the levels above by rows known to be harmful, so that the promise
-    holds for each of them, however rare. Of the harmful ones, those that name a level decide alone where there are 200
+    holds for each of them, however rare. Of the harmful ones, those that name a level decide alone where there are 50
     of them. Where there are not, a label such as [1, 4] takes part: a set meets it with any of its levels, so its
     nonconformity is the least of theirs. Sets then meet yes-or-no labels as often as promised, and hold the level
     itself less often; "exact" says how many rows name one.
