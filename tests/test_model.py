@@ -4,12 +4,14 @@ import multiprocessing
 import pickle
 import shutil
 import threading
+import time
+from itertools import count, islice
 
 import numpy as np
 import pytest
 
 from severity_clf.bundle import BundleError
-from severity_clf.model import BLOCK, SeverityModel
+from severity_clf.model import AHEAD, BLOCK, PIECE, SeverityModel
 
 TEXTS = [
     "the cat sat on a mat",
@@ -27,7 +29,8 @@ def test_a_score_does_not_depend_on_batch_order_or_threads(tiny, tiny_bundle):
     alone = np.concatenate([tiny.score([text]).exceed for text in TEXTS])
     backwards = tiny.score(TEXTS[::-1]).exceed[::-1]
     one_thread = SeverityModel(tiny_bundle, threads=1).score(TEXTS * 50).exceed[-len(TEXTS) :]
-    for other in (alone, backwards, one_thread):
+    many_threads = SeverityModel(tiny_bundle, threads=16).score(TEXTS * 50).exceed[-len(TEXTS) :]
+    for other in (alone, backwards, one_thread, many_threads):
         assert together.tobytes() == other.tobytes()
 
 
@@ -87,6 +90,16 @@ def test_a_text_without_a_token_is_visibly_unscored(tiny, nothing):
     assert scores.flagged[1]
     assert [row is None for row in scores.rows()] == [False, True, False]
     assert scores.exceed[2].tobytes() == tiny.score(["bad dog"]).exceed[0].tobytes()
+
+
+def test_the_worst_passage_is_the_first_of_the_severest(tiny):
+    """In every domain, whatever the number of windows of the texts beside it."""
+    texts = ["bad dog", "the cat sat on a mat and it was good " * 9 + "bad worse dog", "good " * 60, "tea"]
+    windows, scores = tiny.windows(texts), tiny.score(texts)
+    for row in range(len(texts)):
+        own = windows.text == row
+        worst = windows.exceed[own].sum(axis=2).argmax(axis=0)
+        np.testing.assert_array_equal(scores.spans[row], windows.spans[own][worst])
 
 
 def test_no_outputs_give_no_scores(tiny):
@@ -156,6 +169,100 @@ def test_any_iterable_of_strings_will_do(tiny):
     assert tiny.score(iter(TEXTS)).exceed.tobytes() == wanted
 
 
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_a_stream_is_scored_as_a_list_is(tiny, tiny_bundle, threads, size):
+    """To the bit, in order, in blocks of the size asked for; long texts, prompts and what cannot be scored included."""
+    texts = [*TEXTS, None, "", "the cat ran far " * 60] * 4
+    prompts = ["how to make tea", None] * (len(texts) // 2)
+    wanted = tiny.score(texts, prompts)
+    blocks = list(SeverityModel(tiny_bundle, threads=threads).stream(iter(texts), iter(prompts), size=size))
+    assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
+    assert np.concatenate([block.exceed for block in blocks]).tobytes() == wanted.exceed.tobytes()
+    np.testing.assert_array_equal(np.concatenate([block.spans for block in blocks]), wanted.spans)
+
+
+def test_a_stream_without_outputs_is_empty(tiny):
+    """No block rather than an empty one."""
+    assert list(tiny.stream([])) == []
+    assert list(tiny.stream([], [])) == []
+
+
+def test_an_endless_stream_is_read_only_so_far_ahead(tiny):
+    """Memory is bounded by what is read before its scores are handed out."""
+    read = count()
+    stream = tiny.stream((TEXTS[next(read) % len(TEXTS)] for _ in count()), size=32)
+    for done in range(1, 20):
+        assert len(next(stream)) == 32
+        assert next(read) - done <= 32 * done + (AHEAD * tiny.threads + 1) * PIECE
+    stream.close()
+
+
+def test_a_stream_that_is_closed_stops_the_work(tiny_bundle, monkeypatch):
+    """Also in the middle of a long output."""
+    model = SeverityModel(tiny_bundle, threads=2)
+    started = []
+    run = model._session.run
+
+    class Session:
+        def run(self, *arguments):
+            started.append(1)
+            time.sleep(0.001)
+            return run(*arguments)
+
+    monkeypatch.setattr(model, "_session", Session())
+    stream = model.stream(("the cat ran far " * 2000 for _ in count()), size=1)
+    next(stream)
+    stream.close()
+    time.sleep(0.2)  # a window that was being run comes to its end
+    before = len(started)
+    time.sleep(0.2)
+    assert len(started) == before
+    assert model._pool.submit(len, "idle").result(timeout=10) == 4
+
+
+def test_a_stream_gives_all_scores_before_what_is_wrong(tiny):
+    """An error is raised in its place; nothing that was sent before it is lost."""
+    broken = iter([*TEXTS, 3, "never read"])
+    got = []
+    with pytest.raises(TypeError, match=r"outputs\[6\] is int, want str, or None"):
+        got.extend(tiny.stream(broken, size=4))
+    assert [len(block) for block in got] == [4, 2]
+    assert np.concatenate([block.exceed for block in got]).tobytes() == tiny.score(TEXTS).exceed.tobytes()
+    assert next(broken) == "never read"
+
+    def source():
+        yield "bad dog"
+        raise OSError("the line went dead")
+
+    stream = tiny.stream(source())
+    assert len(next(stream)) == 1
+    with pytest.raises(OSError, match="the line went dead"):
+        next(stream)
+
+
+def test_a_stream_refuses_at_once_what_is_no_stream_of_texts(tiny):
+    """Before the first block is asked for."""
+    with pytest.raises(TypeError, match=r"outputs must be a sequence of strings, got one str; pass \[text\]"):
+        tiny.stream("the cat")
+    with pytest.raises(TypeError, match="prompts must be a sequence of strings, got one dict"):
+        tiny.stream(["the cat"], {})
+    with pytest.raises(ValueError, match="size must be at least 1, got 0"):
+        tiny.stream(["the cat"], size=0)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "prompts", "message"),
+    [(3, 2, "got 3 outputs or more and 2 prompts"), (2, 3, "got 2 outputs and 3 prompts")],
+)
+def test_a_stream_says_when_prompts_do_not_match(tiny, outputs, prompts, message):
+    """What had its prompt is scored first."""
+    got = []
+    with pytest.raises(ValueError, match=message):
+        got.extend(tiny.stream(islice(TEXTS, outputs), ["why"] * prompts))
+    assert sum(map(len, got)) == 2
+
+
 def test_a_model_may_be_shared_by_threads(tiny):
     """Callers on several threads get what each would get alone."""
     wanted, found = tiny.score(TEXTS).exceed.tobytes(), []
@@ -213,7 +320,9 @@ def _score_in_child(model):
 
 
 def _score_inherited(_):
-    return INHERITED["tiny"].score(TEXTS).exceed.tobytes()
+    (block,) = INHERITED["tiny"].stream(TEXTS)
+    assert block.exceed.tobytes() == INHERITED["tiny"].score(TEXTS).exceed.tobytes()
+    return block.exceed.tobytes()
 
 
 def test_a_megabyte_and_a_hundred_thousand_texts_are_scored(tiny):
