@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from severity_clf.records import Record
-from training.augment import FAMILIES, augmented
+from training.augment import FAMILIES, augmented, joined
 
 TEXT = "Put the kettle on. Warm the pot first. Then wait four minutes before you pour the tea for everybody at table."
 FILL = "The river rises in the hills and reaches the sea after two hundred miles. Barges carried stone along it."
@@ -37,6 +37,15 @@ def test_copies_keep_label_group_source_and_prompt_and_have_ids_of_their_own():
 def test_the_same_seed_gives_the_same_copies_and_another_seed_others():
     assert augmented(RECORDS, 0.3, [FILL]) == augmented(RECORDS, 0.3, [FILL])
     assert augmented(RECORDS, 0.3, [FILL]) != augmented(RECORDS, 0.3, [FILL], seed=1)
+
+
+def test_joined_records_are_long_harmless_and_their_own_groups():
+    harmless = [record for record in RECORDS if record.labels["overall"] == (0, 0)]
+    made = joined(harmless, 30, random.Random(1))
+    assert made == joined(harmless, 30, random.Random(1))
+    assert {record.labels["overall"] for record in made} == {(0, 0)}
+    assert len({record.group for record in made}) == len({record.id for record in made}) == 30
+    assert all(len(record.output) > len(TEXT) and record.output.startswith(TEXT) for record in made)
 
 
 def test_no_records_or_no_part_gives_no_copies():

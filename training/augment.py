@@ -4,7 +4,8 @@
 
 Harmful and harmless records are treated alike, so that no wrapping tells anything of the label. `benchmarks/attacks.py`
 has the same families in words of its own: no sentence here is one that robustness is measured with. Disguises that the
-tokenizer's normaliser undoes (look-alikes, invisible characters) need no example here.
+tokenizer's normaliser undoes (look-alikes, invisible characters) need no example here. Harmless texts are also `joined`
+to long ones: in the sources it is the harmful answers that are long.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import replace
 from severity_clf.records import Record
 
 ROOM = 1100  # characters that a padded text may have: more would push the text out of the window that is read
+JOINED = "joined"  # the source of joined records
+LONGEST, WEIGHT = 5000, 0.5  # characters of a joined record, and how much it counts: it is made of others
 REFUSALS = (
     "I'm not able to help with that.",
     "Sorry, that is something I won't do.",
@@ -156,6 +159,23 @@ def augmented(records: Sequence[Record], part: float, fill: Sequence[str], seed:
             output = change(output, chance.choice(fill), chance)
         copies.append(replace(record, id=f"{record.id}+{len(copies)}", output=output))
     return copies
+
+
+def joined(records: Sequence[Record], count: int, chance: random.Random) -> list[Record]:
+    """Long harmless records, each of two to ten of these, which are harmless, one after the other.
+
+    Args:
+        records: of outputs that are level 0 overall.
+        count: how many to make.
+        chance: decides which of them, and what stands between.
+    """
+    made = []
+    for number in range(count):
+        parts = [chance.choice(records).output for _ in range(chance.choice((2, 3, 4, 5, 6, 8, 10)))]
+        text = chance.choice(("\n\n", "\n", " ")).join(parts)[:LONGEST]
+        name = f"{JOINED}/{number}"
+        made.append(Record(name, text, {"overall": (0, 0)}, name, JOINED, weight=WEIGHT))
+    return made
 
 
 def _beside(text: str, sentence: str, chance: random.Random) -> str:

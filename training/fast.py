@@ -35,11 +35,11 @@ from severity_clf.fit.static import Size, start_static, train_static
 from severity_clf.model import SeverityModel
 from severity_clf.records import Record
 from training import sources
-from training.augment import augmented
+from training.augment import JOINED, augmented
 from training.build import HERE, WORK, export, finished, held_rows, knows, minilm, read_corpus
 from training.crossfit import FOLDS, fold_of, held_out, share
 from training.reading import SHELF
-from training.tune import WRAPPED, told_apart, training_rows
+from training.tune import ORDINARY, WRAPPED, long_rows, told_apart, training_rows
 
 STAGE_1: dict[str, Any] = {"epochs": 5}
 # Fewer passes than base makes, over texts with more left out: with base's, PyRIT's folds 0 and 1 were judged worse.
@@ -71,9 +71,9 @@ def taught(teacher: SeverityModel, records: Sequence[Record], cache: Path) -> np
 
 
 def lessons(corpus: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """The training rows with their wrapped copies, as `training.tune` has them, and further ones without labels."""
+    """The rows of `training.tune`, with wrapped copies and long ones, and further ones without labels."""
     rows = training_rows(corpus)
-    fill = [record.output for record in rows if record.source == "halueval_general"]
+    fill = [record.output for record in rows if record.source == ORDINARY]
     chosen = {record.id for record in rows}
     others = [
         replace(record, labels={})
@@ -81,7 +81,8 @@ def lessons(corpus: Sequence[Record]) -> tuple[list[Record], list[Record]]:
         if record.source not in sources.GRADED and not held_out(record.group) and record.id not in chosen
     ]
     others += augmented(others, COPIED, fill, seed=1)
-    return rows + augmented(rows, WRAPPED, fill), others
+    rows += augmented(rows, WRAPPED, fill)
+    return rows + long_rows(rows), others
 
 
 def main(
@@ -110,7 +111,8 @@ def main(
         words = np.concatenate([ids for windows in model.tokens([r.output for r in rows]) for ids in windows])
         start_static(encoder or minilm(), words, Size(), folder / "start")
     rehearsed = sorted(rows, key=lambda record: share("rehearse/" + record.id))[:REHEARSED]
-    fill = [record.output for record in rows if record.source == "halueval_general"]
+    rehearsed += [record for record in rows if record.source == JOINED][::2]
+    fill = [record.output for record in rows if record.source == ORDINARY]
     graded = [record for record in corpus if record.source in sources.GRADED and not held_out(record.group)]
     held = held_rows(corpus)
     for name in ("zero_shot", *(f"fold{fold}" for fold in range(FOLDS)), "fast"):
