@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ class Contenders:
     """All peers, loaded once; `at` holds them and our bundles to so many threads.
 
     Attributes:
-        types: the number format that was quicker for each guard, with the seconds that each took.
+        types: the number format that was quicker for each guard on one thread, with the seconds of each.
         absent: peers that are not here, and why.
     """
 
@@ -100,6 +101,7 @@ class Contenders:
         inputs = [one.name for one in graph.graph.input]
         self._graph = onnx.utils.Extractor(graph).extract_model(inputs, ["embedding"]).SerializeToString()
         self._tfidf = Tfidf(texts, domains)
+        use_threads(1)
         self.types: dict[str, Any] = {}
         self._guards = {name: self._quicker(name, guard(name)) for name in GUARDS}
         self.absent: dict[str, str] = {}
@@ -137,9 +139,8 @@ class Contenders:
         for dtype in (torch.float32, torch.bfloat16):
             model.to(dtype)
             run.read(np.arange(128))
-            start = time.perf_counter()
-            run.read(np.arange(128))
-            took[str(dtype).removeprefix("torch.")] = time.perf_counter() - start
+            format_name = str(dtype).removeprefix("torch.")
+            took[format_name] = min(timed(partial(run.read, np.arange(128))) for _ in range(3))
         best = min(took, key=took.__getitem__)
         model.to(getattr(torch, best))
         self.types[name] = {"chosen": best, "seconds": {key: float(f"{value:.3g}") for key, value in took.items()}}
@@ -254,6 +255,13 @@ def random_heads(domains: int, dim: int) -> list[LogisticRegression]:
         head.n_features_in_ = dim
         heads.append(head)
     return heads
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Wall seconds of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def use_threads(threads: int) -> None:

@@ -9,8 +9,8 @@ rounds every contender makes a few calls in a row, and what counts is the ratio 
 longer than LIMIT is left out, and says so. Tokens are those of the texts, counted once by base's tokenizer, without
 special tokens, whoever reads them.
 
-Then: the machine's own limits (products of matrices, the tokenizer) and our share of them; the cost of one text of 20 to
-100,000 tokens and of 100 to 1,000,000 texts, with the memory; fresh processes from start to first score.
+Then: the machine's own limits (products of matrices, the tokenizer) and our share of them; the cost of one text of 20
+to 100,000 tokens and of 100 to 1,000,000 texts, with the memory; fresh processes from start to first score.
 
 Not measured: quality (`benchmarks/quality.py`; peers' heads are fitted on noise), GPUs, other runtimes of
 sentence-transformers, a cold disk (the first process of each kind is not counted). Megabytes are 10^6 bytes. Nothing
@@ -44,16 +44,15 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, normalizers
 
 from benchmarks import results
-from benchmarks.contenders import ENCODER, PEER_TOKENS, READS, TEMPLATE, TITLES, WHAT, Contenders, use_threads
+from benchmarks.contenders import ENCODER, PEER_TOKENS, READS, TEMPLATE, TITLES, WHAT, Contenders, timed, use_threads
 from severity_clf import SeverityModel
-from severity_clf.bundle import GRAPH, Bundle, find_bundle, read_bundle, shelf
+from severity_clf.bundle import CARD, GRAPH, Bundle, find_bundle, read_bundle, shelf
 from severity_clf.fit.graph import encoder_weights
 from training import sources
 
 SOURCES = ("harmbench_cls_val", "xstest", "pyrit", "halueval_general")  # answers of language models, short to very long
 EXAMPLES = results.ROOT / "examples" / "outputs.jsonl"
 PACKAGES = ("torch", "sentence-transformers", "transformers", "scikit-learn")
-POOL = 256  # texts of each kind
 SHORT_TOKENS = 20  # of the texts that are scored by the million
 HELLO = "I can't help with that, but here is what you can do instead."
 
@@ -100,12 +99,26 @@ class Plan:
     texts: int = 1_000_000
     budget: float = 120.0  # seconds that the longest run of texts may take
     cold_runs: int = 5
+    pool: int = 256  # texts of each kind
 
 
 FULL = Plan()
 QUICK = Plan(
-    (20, 512), (1, 32), 2, 0.05, 0.5, 16, 2, (1, 32), 16, (20, 2000, 20_000), 10_000, 6.0, 1
-)  # fmt: skip
+    lengths=(20, 512),
+    batches=(1, 32),
+    rounds=2,
+    slot=0.05,
+    limit=0.5,
+    headline_texts=16,
+    headline_rounds=2,
+    tried=(1, 32),
+    trial_texts=16,
+    one_text=(20, 2000, 20_000),
+    texts=10_000,
+    budget=20.0,
+    cold_runs=1,
+    pool=32,
+)
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,7 @@ class Texts:
 
     @classmethod
     def of(cls, name: str, texts: Sequence[str], tokenizer: Tokenizer) -> Texts:
+        """With their tokens counted."""
         return cls(name, texts, [token_count(tokenizer, text) for text in texts])
 
     def describe(self) -> dict[str, Any]:
@@ -153,10 +167,8 @@ class Bench:
             names, rounds, limit: contenders, rounds and seconds, where they are not all, and the plan's.
         """
         rounds, limit = rounds or self.plan.rounds, limit or self.plan.limit
-        batches = [
-            list(islice(cycle(load.texts), start, start + batch))
-            for start in range(0, max(len(load.texts), batch), batch)
-        ]
+        starts = range(0, max(len(load.texts), batch), batch)
+        batches = [list(islice(cycle(load.texts), start, start + batch)) for start in starts]
         took: dict[str, list[list[float]]] = {}
         systems: dict[str, Any] = {}
         calls: dict[str, int] = {}
@@ -166,7 +178,7 @@ class Bench:
             if expected > limit:
                 systems[name] = {"left_out_seconds": figure(expected)}
                 continue
-            first = seconds(partial(self.contenders[name], batches[0]))  # the first call allocates, and tells the pace
+            first = timed(partial(self.contenders[name], batches[0]))  # the first call allocates, and tells the pace
             self._pace[name] = min(self._pace.get(name, first / tokens), first / tokens)
             calls[name] = max(1, int(self.plan.slot / first))
             took[name] = []
@@ -174,7 +186,7 @@ class Bench:
             order = list(took)
             for name in order[number % len(order) :] + order[: number % len(order)]:
                 score, turns = self.contenders[name], islice(cycle(batches), calls[name])
-                took[name].append([seconds(partial(score, texts)) for texts in turns])
+                took[name].append([timed(partial(score, texts)) for texts in turns])
         for name, by_round in took.items():
             every = [one for calls_of in by_round for one in calls_of]
             systems[name] = {
@@ -226,20 +238,14 @@ def cut(tokenizer: Tokenizer, text: str, room: int) -> str:
 
 def texts_of(tokenizer: Tokenizer, outputs: Sequence[str], tokens: int, count: int) -> Texts:
     """Texts of so many tokens: outputs cut, and where one is too short, joined with those that follow it."""
-    made, rest = [], cycle(outputs)
+    made: list[str] = []
+    rest = cycle(outputs)
     while len(made) < count:
         text = next(rest)
         while token_count(tokenizer, text) < tokens:
             text += "\n\n" + "\n\n".join(islice(rest, 1 + tokens // 500))
         made.append(cut(tokenizer, text, tokens))
     return Texts.of(str(tokens), made, tokenizer)
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def figure(value: float) -> float:
@@ -254,16 +260,16 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 def by_turns(runs: dict[str, Callable[[], object]], rounds: int) -> Rounds:
     """Seconds of each, one after the other in every round; the first round is not counted."""
-    took = [{name: seconds(run) for name, run in runs.items()} for _ in range(rounds + 1)][1:]
+    took = [{name: timed(run) for name, run in runs.items()} for _ in range(rounds + 1)][1:]
     return {name: [one[name] for one in took] for name in runs}
 
 
 def best_batch(
-    user: Contenders, texts: Sequence[str], tried: Sequence[int], threads: int
+    contenders: Contenders, texts: Sequence[str], tried: Sequence[int], threads: int
 ) -> tuple[int, dict[str, Any]]:
     """Find the batch size at which sentence-transformers is quickest; also the texts a second that each size gave."""
     use_threads(threads)
-    took = by_turns({str(size): partial(user.user.score, texts, size) for size in tried}, 2)
+    took = by_turns({str(size): partial(contenders.user.score, texts, size) for size in tried}, 2)
     speed = {size: figure(len(texts) / min(trials)) for size, trials in took.items()}
     best = max(speed, key=speed.__getitem__)
     return int(best), {"chosen": int(best), "texts_per_s": speed}
@@ -319,7 +325,7 @@ def encoder_operations(model: SeverityModel, texts: Sequence[str]) -> int | None
         return None
     dim, wide, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
     lengths = [len(ids) for windows in model.tokens(texts) for ids in windows]
-    return sum(layers * (2 * n * (4 * dim * dim + 2 * dim * wide) + 4 * n * n * dim) for n in lengths)
+    return int(sum(layers * (2 * n * (4 * dim * dim + 2 * dim * wide) + 4 * n * n * dim) for n in lengths))
 
 
 def share(bundle: Bundle, load: Texts, peaks: dict[str, Any], rounds: int) -> dict[str, Any]:
@@ -381,8 +387,10 @@ def one_text(bundles: Sequence[Bundle], outputs: Sequence[str], tokenizer: Token
     return found
 
 
-def power(points: Sequence[tuple[float, float]]) -> float:
-    """The slope of the logarithms: 1 where cost is in proportion."""
+def power(points: Sequence[tuple[float, float]]) -> float | None:
+    """The slope of the logarithms, 1 where cost is in proportion; None for a single point."""
+    if len(points) < 2:
+        return None
     sizes, costs = np.log(np.array(points)).T
     return figure(float(np.polyfit(sizes, costs, 1)[0]))
 
@@ -397,7 +405,7 @@ def many_texts(bundle: Bundle, texts: Sequence[str], plan: Plan, budget: float) 
         done = subprocess.run(command, cwd=results.ROOT, stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     points = [(run["texts"], run["seconds"]) for run in found["runs"]]
-    found["power"] = power(points[1:] if len(points) > 2 else points)
+    found["power"] = power(points[1:])  # the first run is too short to say much
     return found
 
 
@@ -481,20 +489,18 @@ def main(
     """Measure scoring against its peers and the machine. Under twenty minutes on two idle cores."""
     plan = QUICK if quick else FULL
     stamp = results.stamp(results.command_line("benchmarks.speed"), PACKAGES)
-    bundles = [
-        read_bundle(find_bundle(name))
-        for name in model or sorted(path.parent for path in shelf().glob("*/bundle.json"))
-    ]
+    shipped = sorted(path.parent.name for path in shelf().glob(f"*/{CARD}"))
+    bundles = [read_bundle(find_bundle(name)) for name in model or shipped]
     ours = [bundle.card["name"] for bundle in bundles]
     tokenizer = Tokenizer.from_str(bundles[0].tokenizer)
     tokenizer.no_truncation()
     say("reading the texts")
-    outputs = read_texts(data, 16 * POOL)
-    natural = Texts.of("natural", outputs[:POOL], tokenizer)
-    loads = {str(tokens): texts_of(tokenizer, outputs, tokens, POOL) for tokens in plan.lengths}
+    outputs = read_texts(data, 16 * plan.pool)
+    natural = Texts.of("natural", outputs[: plan.pool], tokenizer)
+    loads = {str(tokens): texts_of(tokenizer, outputs, tokens, plan.pool) for tokens in plan.lengths}
     loads["natural"] = natural
     loads["equal"] = Texts.of("equal", [cut(tokenizer, text, PEER_TOKENS - 2) for text in natural.texts], tokenizer)
-    short = texts_of(tokenizer, outputs, SHORT_TOKENS, 4 * POOL)
+    short = texts_of(tokenizer, outputs, SHORT_TOKENS, 4 * plan.pool)
 
     say("many texts, in processes of their own")
     budget = float("inf") if whole_million else plan.budget
