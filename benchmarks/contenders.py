@@ -92,6 +92,8 @@ class Contenders:
     """
 
     def __init__(self, bundles: Sequence[Bundle], tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
         self._bundles, self._tokenizer = bundles, tokenizer
         domains = len(bundles[0].taxonomy.domains)
         self.heads = random_heads(domains, 384)

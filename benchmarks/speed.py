@@ -183,8 +183,8 @@ class Bench:
             calls[name] = max(1, int(self.plan.slot / first))
             took[name] = []
         for number in range(rounds):
-            order = list(took)
-            for name in order[number % len(order) :] + order[: number % len(order)]:
+            turn = number % max(1, len(took))  # a different one begins
+            for name in [*took][turn:] + [*took][:turn]:
                 score, turns = self.contenders[name], islice(cycle(batches), calls[name])
                 took[name].append([timed(partial(score, texts)) for texts in turns])
         for name, by_round in took.items():
@@ -328,48 +328,46 @@ def encoder_operations(model: SeverityModel, texts: Sequence[str]) -> int | None
     return int(sum(layers * (2 * n * (4 * dim * dim + 2 * dim * wide) + 4 * n * n * dim) for n in lengths))
 
 
-def share(bundle: Bundle, load: Texts, peaks: dict[str, Any], rounds: int) -> dict[str, Any]:
-    """Where a bundle's time goes on one thread, and how near it comes to the machine's limits."""
-    use_threads(1)
-    model = SeverityModel(bundle.path, threads=1)
+def share(bundle: Bundle, load: Texts, peaks: dict[str, Any], threads: int, rounds: int) -> dict[str, Any]:
+    """How near a bundle comes to the machine's limits, as a whole and, on one thread, in its parts."""
+    use_threads(threads)
+    model = SeverityModel(bundle.path, threads=threads)
     tokenizer, plain = (Tokenizer.from_str(bundle.tokenizer) for _ in range(2))
     plain.normalizer = normalizers.BertNormalizer(lowercase=True)
     texts = list(load.texts)
-    took = by_turns(
-        {
-            "score": lambda: model.score(texts),
-            "cut": lambda: sum(len(windows) for windows in model.tokens(texts)),
-            "encode_batch": lambda: tokenizer.encode_batch(texts),
-            "encode_batch_plain": lambda: plain.encode_batch(texts),
-        },
-        rounds,
-    )
-    inference = [score - cut for score, cut in zip(took["score"], took["cut"], strict=True)]
+    runs: dict[str, Callable[[], object]] = {
+        "score": lambda: model.score(texts),
+        "encode_batch": lambda: tokenizer.encode_batch(texts),
+        "plain": lambda: plain.encode_batch(texts),
+    }
+    if threads == 1:  # side by side, parts do not add up
+        runs["cut"] = lambda: sum(len(windows) for windows in model.tokens(texts))
+    took = by_turns(runs, rounds)
     found: dict[str, Any] = {
-        "texts": load.name,
+        "score_texts_per_s": spread([len(texts) / one for one in took["score"]]),
         "tokenizer_texts_per_s": spread([len(texts) / one for one in took["encode_batch"]]),
         "tokenizer_tokens_per_s": spread([sum(load.tokens) / one for one in took["encode_batch"]]),
-        "score_texts_per_s": spread([len(texts) / one for one in took["score"]]),
-        "share_of_tokenizer_peak": _ratio(took["encode_batch"], took["score"]),
-        "normaliser_share_of_tokenizer": spread(
-            [1 - bare / all_ for bare, all_ in zip(took["encode_batch_plain"], took["encode_batch"], strict=True)]
-        ),
-        "tokens_and_windows_share_of_time": _ratio(took["cut"], took["score"]),
-        "inference_share_of_time": _ratio(inference, took["score"]),
+        "normaliser_share_of_tokenizer": spread([1 - part for part in _parts(took["plain"], took["encode_batch"])]),
+        "score_share_of_tokenizer_peak": spread(_parts(took["encode_batch"], took["score"])),
     }
+    inference = None
+    if threads == 1:
+        inference = [score - cut for score, cut in zip(took["score"], took["cut"], strict=True)]
+        found["tokens_share_of_time"] = spread(_parts(took["cut"], took["score"]))
+        found["inference_share_of_time"] = spread(_parts(inference, took["score"]))
     operations = encoder_operations(model, texts)
     if operations:
-        rates = [operations / one / 1e9 for one in inference]
-        found["inference_billion_operations_per_s"] = spread(rates)
-        for kind in ("int8", "float32"):
-            limit = peaks[kind]["1"]["billion_operations_per_s"]["median"]
-            found[f"share_of_{kind}_peak"] = spread([rate / limit for rate in rates])
+        for kind, peak in peaks.items():
+            least = operations / peak[str(threads)]["billion_operations_per_s"]["median"] / 1e9  # seconds
+            found[f"score_share_of_{kind}_peak"] = spread([least / one for one in took["score"]])
+            if inference:
+                found[f"inference_share_of_{kind}_peak"] = spread([least / one for one in inference])
     return found
 
 
-def _ratio(part: Sequence[float], whole: Sequence[float]) -> dict[str, float]:
+def _parts(part: Sequence[float], whole: Sequence[float]) -> list[float]:
     """A share, round by round."""
-    return spread([one / other for one, other in zip(part, whole, strict=True)])
+    return [one / other for one, other in zip(part, whole, strict=True)]
 
 
 def one_text(bundles: Sequence[Bundle], outputs: Sequence[str], tokenizer: Tokenizer, plan: Plan) -> dict[str, Any]:
@@ -446,7 +444,11 @@ def limits(bundles: Sequence[Bundle], load: Texts, plan: Plan) -> dict[str, Any]
         kind: {str(threads): product_peak(kind == "int8", threads, plan.rounds) for threads in counts}
         for kind in ("int8", "float32")
     }
-    return {"products": peaks, "bundles": {one.card["name"]: share(one, load, peaks, plan.rounds) for one in bundles}}
+    ours = {
+        bundle.card["name"]: {str(threads): share(bundle, load, peaks, threads, plan.rounds) for threads in counts}
+        for bundle in bundles
+    }
+    return {"texts": load.name, "products": peaks, "bundles": ours}
 
 
 def compare(

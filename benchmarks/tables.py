@@ -1,4 +1,4 @@
-"""Write the figures of the result files into README.md and the model cards, between their markers.
+"""Write the figures of the result files into README.md, docs and the model cards, between their markers; and a plot.
 
     python -m benchmarks.tables            # writes
     python -m benchmarks.tables --check    # says which documents are not what the results say, and exits 1
@@ -11,23 +11,25 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from benchmarks import results
+from benchmarks import plot, results
 
 ROOT = results.ROOT
 SHELF = ROOT / "models"
+PLOT = ROOT / "docs" / "speed.svg"
 PUBLISHED = ROOT / "benchmarks" / "published.toml"
 OUTPUTS, CORES, PRICES = 10**10, (96, 960, 9600), (0.02, 0.05)  # of the plan: outputs, machines, dollars a core-hour
 DOCUMENTS = (
     ROOT / "README.md",
     SHELF / "README.md",
     *SHELF.glob("*/README.md"),
-    *(ROOT / "docs" / f"{name}.md" for name in ("data", "ablations", "robustness", "corpus")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("data", "ablations", "robustness", "corpus", "speed")),
 )
 # What the systems of a report are called in a table: the baselines, then all of them in the tables' order.
 BASELINES = {"tfidf": "TF-IDF + LR", "frozen": "frozen MiniLM + LR", "length": "length alone", "constant": "a constant"}
@@ -45,9 +47,9 @@ MARK = re.compile(r"(<!-- figures: (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re
 def main(check: Annotated[bool, typer.Option("--check", help="Compare and write nothing.")] = False) -> None:
     """Bring the documents up to date with the result files."""
     stale = []
-    for path in DOCUMENTS:
-        old = path.read_text(encoding="utf-8")
-        new = MARK.sub(lambda found: f"{found[1]}{figures(found[2], found[3] or 'base')}\n{found[4]}", old)
+    for path in (*DOCUMENTS, *([PLOT] if (results.FOLDER / "speed.json").is_file() else [])):
+        old = path.read_text(encoding="utf-8") if path.is_file() else ""
+        new = picture() if path == PLOT else MARK.sub(_filled, old)
         if new != old:
             stale.append(path.relative_to(ROOT))
             if not check:
@@ -56,6 +58,16 @@ def main(check: Annotated[bool, typer.Option("--check", help="Compare and write 
         typer.echo(f"{name}: {'not what the results say; run python -m benchmarks.tables' if check else 'written'}")
     if check and stale:
         raise typer.Exit(1)
+
+
+def _filled(found: re.Match[str]) -> str:
+    return f"{found[1]}{figures(found[2], found[3] or 'base')}\n{found[4]}"
+
+
+def picture() -> str:
+    """The plot of the speed results, as SVG."""
+    lines = speed_lines(results.read(results.FOLDER / "speed.json"))
+    return plot.log_log(lines, "tokens in the text", "milliseconds")
 
 
 def figures(name: str, bundle: str = "base") -> str:
@@ -513,35 +525,273 @@ def corpus() -> str:
     return "\n".join(lines)
 
 
-def speed() -> str:
-    """Ratios to what a user would write alone, in one run."""
-    report = results.read(results.FOLDER / "speed.json")
-    rows = []
-    for run in report["throughput"]:
-        name = f"{run['workload']} texts, {run['threads']} thread{'s' if run['threads'] > 1 else ''}"
-        ours, peer = (
-            f"{run[side]['texts_per_s']:.0f} texts/s, {run[side]['tokens_per_s']:.0f} tokens/s"
-            for side in ("ours", "peer")
-        )
-        rows.append([name, ours, peer, _times(run["times_faster"])])
-    one, cold = report["latency"], report["cold_start"]
-    ours, peer = (
-        f"{one[side]['p50_milliseconds']:.0f} ms, p99 {one[side]['p99_milliseconds']:.0f} ms"
-        for side in ("ours", "peer")
-    )
-    rows.append([f"one text of {one['tokens']} tokens, 1 thread", ours, peer, f"{one['times_faster_p50']:.1f}"])
-    for name, key, unit, ratio in (
-        ("start of Python to first score", "first_score_seconds", "s", "times_faster"),
-        ("peak memory by then", "peak_megabytes", "MB", "times_smaller"),
+def measured(fill: Callable[[dict[str, Any]], str]) -> Callable[[], str]:
+    """A table of the speed results; before they are there, a line that says so."""
+
+    def filled() -> str:
+        path = results.FOLDER / "speed.json"
+        if not path.is_file():
+            return "Not measured yet: `python -m benchmarks.speed --data DATA`."
+        return fill(results.read(path))
+
+    return filled
+
+
+def speed(report: dict[str, Any]) -> str:
+    """The few ratios that decide, against what a user would write alone, at its best threads and batch size."""
+    ours = list(report["bundles"])
+    rows: list[list[str | None]] = []
+    for cell in report["headline"]:
+        user, rates = cell["systems"]["user"]["rounds"], []
+        for name in ours:
+            rounds = cell["systems"][name]["rounds"]
+            rates.append(f"{_rate(cell, rounds)} texts/s, {_times(_ratio(user, rounds))}x")
+        rows.append([f"{cell['texts']} texts, {_threads(cell['threads'])}", *rates, f"{_rate(cell, user)} texts/s"])
+    for cell in report["grid"]:
+        if cell["batch"] == 1 and cell["texts"] in ("128", "natural"):
+            waits = [_wait(cell["systems"][name]) for name in (*ours, "user")]
+            kind = "one natural text" if cell["texts"] == "natural" else f"one text of {cell['texts']} tokens"
+            rows.append([f"{kind}, {_threads(cell['threads'])}", *waits])
+    cold = report["cold_start"]["systems"]
+    for title, key, unit in (
+        ("start of Python to first score", "first_score_seconds", "s"),
+        ("peak memory by then", "peak_megabytes", "MB"),
     ):
-        ours, peer = (f"{cold[side][key]['median']:.3g} {unit}" for side in ("ours", "peer"))
-        rows.append([name, ours, peer, _times(cold[ratio])])
-    machine = report["stamp"]["machine"]
+        rows.append([title, *(f"{_middle(cold[name][key]):.3g} {unit}" for name in (*ours, "user"))])
+    tried = report["user_batch_size"]
+    best = {threads: f"{one['chosen']} on {_threads(int(threads))}" for threads, one in tried.items()}
     return (
-        table(["", "severity_clf", "sentence-transformers + scikit-learn", "ratio (lowest to highest round)"], rows)
-        + f"\n\nOn {machine['cores_usable']} cores of an {machine['cpu']}; `natural` texts are read whole by us and to "
-        f"256 tokens by the peer, `cut` ones fit both. {_source(report)}"
+        table(["", *ours, report["peers"]["user"]["title"]], rows)
+        + "\n\nTimes quicker: median of the rounds (lowest to highest). `natural` texts are read whole by us and to "
+        "256 tokens by sentence-transformers, `equal` ones are cut to fit both; its batch size is the quickest of "
+        f"{', '.join(tried['1']['texts_per_s'])}: {_words(list(best.values()))}. {_on(report)}"
     )
+
+
+def speed_who(report: dict[str, Any]) -> str:
+    """The peers, what they read, and who is missing."""
+    rows = [[one["title"], one["what"]] for one in report["peers"].values()]
+    chosen = {report["peers"][name]["title"]: one["chosen"] for name, one in report["guards"].items()}
+    formats = "; ".join(f"{name}: {dtype}" for name, dtype in chosen.items())
+    absent = "".join(f" Not run: {name}, {why}." for name, why in report["absent"].items())
+    kinds = [
+        [name, one["texts"], f"{one['tokens_a_text']['median']:g}", one["tokens_a_text"]["max"]]
+        for name, one in report["texts"].items()
+    ]
+    return (
+        table(["peer", "what it is"], rows)
+        + f"\n\nNumber format of the guards, the quicker of float32 and bfloat16 here: {formats}.{absent}\n\n"
+        + table(["texts", "number", "tokens, median", "most"], kinds)
+        + f"\n\nFrom {report['sources']}. {_on(report)}"
+    )
+
+
+def speed_throughput(report: dict[str, Any]) -> str:
+    """Texts a second, and how many times base's that is, cell by cell."""
+    parts = []
+    for threads, batch in dict.fromkeys((cell["threads"], cell["batch"]) for cell in report["grid"]):
+        cells = [cell for cell in report["grid"] if (cell["threads"], cell["batch"]) == (threads, batch)]
+        rows = []
+        for name in cells[0]["systems"]:
+            rows.append([_title(report, name), *(_beside_base(cell, name) for cell in cells)])
+        head = [f"{_threads(threads)}, batch {batch}", *(_kind(cell) for cell in cells)]
+        parts.append(table(head, rows))
+    return "\n\n".join(parts) + (
+        f"\n\nTexts a second: median (lowest to highest round), and how many times base's. A dash: one call would take "
+        f"more than {report['limit_seconds']:g} s. {_on(report)}"
+    )
+
+
+def speed_latency(report: dict[str, Any]) -> str:
+    """Milliseconds of one text, at the median and at the slowest of a hundred."""
+    parts = []
+    for threads in dict.fromkeys(cell["threads"] for cell in report["grid"]):
+        cells = [cell for cell in report["grid"] if cell["threads"] == threads and cell["batch"] == 1]
+        rows = [
+            [_title(report, name), *(_wait(cell["systems"][name]) for cell in cells)] for name in cells[0]["systems"]
+        ]
+        parts.append(table([_threads(threads), *(_kind(cell) for cell in cells)], rows))
+    return "\n\n".join(parts) + f"\n\nOne text a call; p99 where there were a hundred calls. {_on(report)}"
+
+
+def speed_machine(report: dict[str, Any]) -> str:
+    """The limits, and our share of them."""
+    machine = report["machine"]
+    peaks = [
+        [kind, _threads(int(threads)), _spread(one["billion_operations_per_s"], ".0f"), one["shape"]]
+        for kind, by_threads in machine["products"].items()
+        for threads, one in by_threads.items()
+    ]
+    columns = [(name, threads) for name, by_threads in machine["bundles"].items() for threads in by_threads]
+    titles = {
+        "score_texts_per_s": ("texts/s", ",.0f"),
+        "tokenizer_texts_per_s": ("tokenizer alone, texts/s", ",.0f"),
+        "tokenizer_tokens_per_s": ("tokenizer alone, tokens/s", ",.0f"),
+        "normaliser_share_of_tokenizer": ("of which our normaliser takes more than BERT's", ".0%"),
+        "score_share_of_tokenizer_peak": ("scoring, share of the tokenizer's rate", ".0%"),
+        "tokens_share_of_time": ("windows of tokens, share of the time", ".0%"),
+        "inference_share_of_time": ("inference, share of the time", ".0%"),
+        "inference_share_of_int8_peak": ("inference, share of the int8 peak", ".0%"),
+        "inference_share_of_float32_peak": ("inference, share of the float32 peak", ".0%"),
+        "score_share_of_int8_peak": ("all of scoring, share of the int8 peak", ".0%"),
+    }
+    rows = [
+        [
+            title,
+            *(
+                _spread(found[key], form) if key in (found := machine["bundles"][name][threads]) else None
+                for name, threads in columns
+            ),
+        ]
+        for key, (title, form) in titles.items()
+    ]
+    return (
+        table(["product of matrices", "threads", "billion operations a second", "best shape"], peaks)
+        + "\n\n"
+        + table([f"{machine['texts']} texts", *(f"{name}, {_threads(int(one))}" for name, one in columns)], rows)
+        + f"\n\n{_on(report)}"
+    )
+
+
+def speed_length(report: dict[str, Any]) -> str:
+    """One text, from a line to a book."""
+    rows = [
+        [
+            name,
+            f"{point['tokens']:,}",
+            f"{1000 * point['seconds']['median']:,.3g}",
+            _spread({key: 1e6 * value / point["tokens"] for key, value in point["seconds"].items()}, ".3g"),
+        ]
+        for name, one in report["one_text"].items()
+        for point in one["points"]
+    ]
+    powers = "; ".join(f"{name}: {one['power']:.2f}" for name, one in report["one_text"].items())
+    return (
+        table(["model", "tokens", "milliseconds", "microseconds a token"], rows)
+        + f"\n\nFrom 2,000 tokens on, time grows with this power of the length: {powers}. {_on(report)}"
+    )
+
+
+def speed_number(report: dict[str, Any]) -> str:
+    """Many texts, and the memory of the process."""
+    rows = [
+        [
+            name,
+            f"{run['texts']:,}",
+            f"{run['seconds']:,.3g}",
+            f"{1e6 * run['seconds'] / run['texts']:,.3g}",
+            f"{run['resident_megabytes'][0]:.0f}",
+            f"{run['resident_megabytes'][-1]:.0f}",
+        ]
+        for name, one in report["many_texts"].items()
+        for run in one["runs"]
+    ]
+    peaks = "; ".join(f"{name} {one['peak_megabytes']:.0f} MB" for name, one in report["many_texts"].items())
+    powers = "; ".join(
+        f"{name}: {one['power']:.2f}" for name, one in report["many_texts"].items() if one["power"] is not None
+    )
+    return (
+        table(["model", "texts", "seconds", "microseconds a text", "MB, first tenth", "MB, last tenth"], rows)
+        + f"\n\nTexts of 20 tokens, in a process of their own. Time grows with this power of their number: {powers}. "
+        f"The process needed at most: {peaks}. {_on(report)}"
+    )
+
+
+def speed_cold(report: dict[str, Any]) -> str:
+    """Fresh processes."""
+    found = report["cold_start"]
+    rows = [
+        [
+            _title(report, name),
+            *(_spread(_extent(one[key]), ".3g") for key in ("first_score_seconds", "import_seconds", "peak_megabytes")),
+        ]
+        for name, one in found["systems"].items()
+    ]
+    head = ["", "seconds to the first score", "of which imports", "MB at most by then"]
+    return table(head, rows) + f"\n\n{found['runs']} processes each, by turns. {_on(report)}"
+
+
+def speed_plot(report: dict[str, Any]) -> str:
+    """The picture's place in the page."""
+    return f"![Milliseconds a text against its tokens, everybody on all threads](speed.svg)\n\n{_on(report)}"
+
+
+def speed_lines(report: dict[str, Any]) -> dict[str, list[tuple[float, float]]]:
+    """What the picture shows: milliseconds of one text against its tokens, on all threads."""
+    lines = {
+        name: [(point["tokens"], 1000 * point["seconds"]["median"]) for point in one["points"]]
+        for name, one in report["one_text"].items()
+    }
+    most = max(cell["threads"] for cell in report["grid"])
+    for cell in report["grid"]:
+        if cell["batch"] == 1 and cell["threads"] == most and cell["texts"] != "natural":
+            for name, one in cell["systems"].items():
+                if name not in report["bundles"] and "p50_milliseconds" in one:
+                    point = (float(cell["texts"]), one["p50_milliseconds"])
+                    lines.setdefault(_title(report, name), []).append(point)
+    return lines
+
+
+def _title(report: dict[str, Any], name: str) -> str:
+    return f"**{name}**" if name in report["bundles"] else str(report["peers"][name]["title"])
+
+
+def _kind(cell: dict[str, Any]) -> str:
+    return f"natural ({cell['tokens_a_text']:.0f})" if cell["texts"] == "natural" else f"{int(cell['texts']):,} tokens"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count > 1 else ''}"
+
+
+def _rate(cell: dict[str, Any], rounds: Sequence[float], spread: bool = False) -> str:
+    """Texts a second of calls that took so many seconds."""
+    found = _extent([cell["batch"] / one for one in rounds])
+    return _spread(found, ",.0f") if spread else f"{found['median']:,.0f}"
+
+
+def _ratio(slower: Sequence[float], quicker: Sequence[float]) -> dict[str, float]:
+    """How many times as long, round by round."""
+    return _extent([one / other for one, other in zip(slower, quicker, strict=True)])
+
+
+def _beside_base(cell: dict[str, Any], name: str) -> str | None:
+    """A contender's texts a second and, of another than base, how many times base's that is."""
+    one, base = cell["systems"][name], cell["systems"]["base"]
+    if "left_out_seconds" in one:
+        return None
+    rate = _rate(cell, one["rounds"], spread=True)
+    if name == "base" or "left_out_seconds" in base:
+        return rate
+    return f"{rate}, {_ratio(base['rounds'], one['rounds'])['median']:.3g}x"
+
+
+def _wait(one: dict[str, Any]) -> str | None:
+    """Milliseconds of a call."""
+    if "left_out_seconds" in one:
+        return None
+    slow = f", p99 {one['p99_milliseconds']:.3g}" if one["p99_milliseconds"] else ""
+    return f"{one['p50_milliseconds']:.3g}{slow} ms"
+
+
+def _middle(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def _extent(values: Sequence[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def _spread(found: dict[str, float], form: str) -> str:
+    """A median and its range."""
+    return f"{found['median']:{form}} ({found['min']:{form}} to {found['max']:{form}})"
+
+
+def _on(report: dict[str, Any]) -> str:
+    """The machine and the run."""
+    machine = report["stamp"]["machine"]
+    load = machine["load_average_1min"]
+    return f"{machine['cores_usable']} usable cores ({machine['cpu']}), load {load} before the start; {_source(report)}"
 
 
 def _percent(found: dict[str, Any] | None) -> str | None:
@@ -629,7 +879,15 @@ TABLES: dict[str, Callable[[], str]] = {
     "robustness": robustness,
     "corpus": corpus,
     "corpus_plan": corpus_plan,
-    "speed": speed,
+    "speed": measured(speed),
+    "speed_who": measured(speed_who),
+    "speed_throughput": measured(speed_throughput),
+    "speed_latency": measured(speed_latency),
+    "speed_machine": measured(speed_machine),
+    "speed_length": measured(speed_length),
+    "speed_number": measured(speed_number),
+    "speed_cold": measured(speed_cold),
+    "speed_plot": measured(speed_plot),
 }
 
 if __name__ == "__main__":

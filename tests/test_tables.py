@@ -1,10 +1,12 @@
 """The tables say what the report says."""
 
 import json
+from itertools import pairwise
+from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import tables
+from benchmarks import plot, tables
 
 SOURCE = "`python -m benchmarks.quality`, 2026-01-01, severity_clf 0.1.0."
 SYSTEMS = ("base", *tables.BASELINES)
@@ -168,3 +170,121 @@ def test_every_published_figure_names_its_source():
         assert one["set"] in ("harmbench", "openai_mod")
         assert one["measure"] in ("f1", "auprc")
         assert all(0 < value < 1 for value in one["systems"].values())
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """Speed results of the shape that `speed.py` writes, with made-up figures, in place of the measured ones."""
+    names = ("base", "fast", "user", "decoder")
+
+    def cell(texts, batch, threads, quick=names):
+        systems = {
+            name: {"rounds": [0.1 * batch * place, 0.2 * batch * place], "p50_milliseconds": 15.0 * place}
+            | {"calls": 200, "p99_milliseconds": 20.0 * place if batch == 1 else None}
+            if name in quick
+            else {"left_out_seconds": 9.0}
+            for place, name in enumerate(names, 1)
+        }
+        return {"texts": texts, "tokens_a_text": 170.0, "batch": batch, "threads": threads, "systems": systems}
+
+    kinds, spread = ("20", "128", "natural"), {"median": 0.5, "min": 0.4, "max": 0.6}
+    keys = ("score_texts_per_s", "tokenizer_texts_per_s", "tokenizer_tokens_per_s", "normaliser_share_of_tokenizer")
+    shares = dict.fromkeys((*keys, "score_share_of_tokenizer_peak"), spread)
+    inner = dict.fromkeys(("tokens_share_of_time", "inference_share_of_time", "inference_share_of_int8_peak"), spread)
+    runs = [{"texts": 10**n, "seconds": 10.0**n / 1e4, "resident_megabytes": [130.0] * 10} for n in (2, 3)]
+    peak = {"billion_operations_per_s": spread, "shape": "256x384x1536"}
+    content = {
+        "stamp": {
+            "command": "python -m benchmarks.quality",
+            "date": "2026-01-01T00:00:00",
+            "machine": {"cpu": "made-up CPU", "cores_usable": 2, "load_average_1min": 0.1},
+            "versions": {"severity_clf": "0.1.0"},
+        },
+        "bundles": {"base": {}, "fast": {}},
+        "peers": {name: {"title": f"the {name}", "what": "a peer"} for name in ("user", "decoder")},
+        "absent": {},
+        "guards": {"decoder": {"chosen": "bfloat16"}},
+        "user_batch_size": {key: {"chosen": 8, "texts_per_s": {"1": 2.0, "8": 3.0}} for key in ("1", "2")},
+        "sources": "xstest",
+        "limit_seconds": 4.0,
+        "texts": {name: {"texts": 9, "tokens_a_text": {"median": 20, "max": 20}} for name in kinds},
+        "headline": [cell(texts, 200, threads, names[:3]) for threads in (1, 2) for texts in ("equal", "natural")],
+        "grid": [
+            cell(texts, batch, threads, names if batch == 1 else names[:3])
+            for threads in (1, 2)
+            for batch in (1, 32)
+            for texts in kinds
+        ],
+        "machine": {
+            "texts": "natural",
+            "products": {kind: {"1": peak, "2": peak} for kind in ("int8", "float32")},
+            "bundles": {name: {"1": shares | inner, "2": shares} for name in ("base", "fast")},
+        },
+        "one_text": {
+            name: {"power": 1.0, "points": [{"tokens": 10**n, "seconds": spread} for n in (1, 5)]}
+            for name in ("base", "fast")
+        },
+        "many_texts": {name: {"runs": runs, "power": 1.0, "peak_megabytes": 131.0} for name in ("base", "fast")},
+        "cold_start": {
+            "runs": 2,
+            "systems": {
+                name: {key: [1.0, 2.0] for key in ("first_score_seconds", "import_seconds", "peak_megabytes")}
+                for name in names[:3]
+            },
+        },
+    }
+    (tmp_path / "speed.json").write_text(json.dumps(content), encoding="utf-8")
+    monkeypatch.setattr(tables.results, "FOLDER", tmp_path)
+    return content
+
+
+OF_SPEED = [name for name in tables.TABLES if name.startswith("speed")]
+
+
+@pytest.mark.parametrize("name", OF_SPEED)
+def test_every_table_of_speed_is_rectangular_and_says_on_what_machine(measured, name):
+    """A time without its machine says nothing."""
+    text = tables.figures(name)
+    for block in text.split("\n\n"):
+        assert len({len(row) for row in cells(block)}) <= 1
+    assert "None" not in text
+    assert "2 usable cores (made-up CPU), load 0.1 before the start" in text
+    assert text.endswith(SOURCE)
+
+
+@pytest.mark.parametrize("name", OF_SPEED)
+def test_a_table_of_speed_that_is_not_measured_says_so(measured, name):
+    """Until somebody runs it, a document must hold no figure."""
+    (tables.results.FOLDER / "speed.json").unlink()
+    assert tables.figures(name) == "Not measured yet: `python -m benchmarks.speed --data DATA`."
+
+
+def test_ratios_of_speed_are_taken_within_a_round(measured):
+    """A round in which everybody was slow says nothing of who is slower."""
+    measured["headline"][0]["systems"]["user"]["rounds"] = [600.0, 80.0]
+    measured["headline"][0]["systems"]["base"]["rounds"] = [100.0, 20.0]
+    (tables.results.FOLDER / "speed.json").write_text(json.dumps(measured), encoding="utf-8")
+    first = cells(tables.figures("speed"))[1]
+    assert first[1].endswith("5.0 (4.0 to 6.0)x")
+
+
+def test_a_contender_that_was_left_out_is_a_dash(measured):
+    """In the table, and nowhere in the plot."""
+    block = tables.figures("speed_throughput").split("\n\n")[1]
+    decoder = next(row for row in cells(block) if row[0] == "the decoder")
+    assert set(decoder[1:]) == {"-"}
+
+
+def test_the_plot_has_a_line_for_everybody_inside_its_frame(measured):
+    """Names, too, each on a line of its own."""
+    svg = ElementTree.fromstring(tables.picture())
+    space = "{http://www.w3.org/2000/svg}"
+    tracks = [line.get("points").split() for line in svg.iter(f"{space}polyline")]
+    assert len(tracks) == 4
+    for x, y in (map(float, point.split(",")) for track in tracks for point in track):
+        assert plot.LEFT <= x <= plot.WIDTH - plot.RIGHT
+        assert plot.TOP <= y <= plot.HEIGHT - plot.BOTTOM
+    names = {text.text: float(text.get("y")) for text in svg.iter(f"{space}text") if text.get("x") == "642"}
+    assert set(names) == {"base", "fast", "the user", "the decoder"}
+    heights = sorted(names.values())
+    assert all(below - above >= 16 for above, below in pairwise(heights))
