@@ -53,6 +53,7 @@ from training import sources
 SOURCES = ("harmbench_cls_val", "xstest", "pyrit", "halueval_general")  # answers of language models, short to very long
 EXAMPLES = results.ROOT / "examples" / "outputs.jsonl"
 PACKAGES = ("torch", "sentence-transformers", "transformers", "scikit-learn")
+PASS = 6  # texts that single calls go through, all of them by everybody: of `natural`, short and long ones
 SHORT_TOKENS = 20  # of the texts that are scored by the million
 HELLO = "I can't help with that, but here is what you can do instead."
 
@@ -89,7 +90,7 @@ class Plan:
     lengths: Sequence[int] = (20, 128, 512, 2000)
     batches: Sequence[int] = (1, 32, 256)
     rounds: int = 3
-    slot: float = 0.6  # seconds of calls that a contender makes in a round, if one call is quicker than that
+    slot: float = 0.3  # seconds of calls that a contender makes in a round, if one call is quicker than that
     limit: float = 4.0  # seconds; a longer call is left out
     headline_texts: int = 200
     headline_rounds: int = 4
@@ -134,6 +135,13 @@ class Texts:
         """With their tokens counted."""
         return cls(name, texts, [token_count(tokenizer, text) for text in texts])
 
+    def spread(self, count: int) -> Texts:
+        """So many of them, evenly over their lengths, in their order; over again where there are fewer."""
+        order = sorted(range(len(self.texts)), key=self.tokens.__getitem__)
+        at = [int((place + 0.5) * len(order) / count) for place in range(count)]
+        chosen = sorted(order[one] for one in at) if count <= len(order) else list(islice(cycle(order), count))
+        return Texts(self.name, [self.texts[one] for one in chosen], [self.tokens[one] for one in chosen])
+
     def describe(self) -> dict[str, Any]:
         """Sizes, and how much of it a peer with a window of 256 tokens never reads."""
         return {
@@ -159,7 +167,7 @@ class Bench:
         rounds: int | None = None,
         limit: float | None = None,
     ) -> dict[str, Any]:
-        """Everybody by turns on the same batches; a contender whose call would be too long is left out.
+        """Everybody by turns on the same batches, in whole passes over them; whose call would be too long is left out.
 
         Args:
             load: texts to take batches from, over and over.
@@ -167,38 +175,37 @@ class Bench:
             names, rounds, limit: contenders, rounds and seconds, where they are not all, and the plan's.
         """
         rounds, limit = rounds or self.plan.rounds, limit or self.plan.limit
-        starts = range(0, max(len(load.texts), batch), batch)
-        batches = [list(islice(cycle(load.texts), start, start + batch)) for start in starts]
+        chosen = load.spread(batch * max(1, min(PASS, len(load.texts)) // batch))
+        batches = [chosen.texts[start : start + batch] for start in range(0, len(chosen.texts), batch)]
         took: dict[str, list[list[float]]] = {}
         systems: dict[str, Any] = {}
-        calls: dict[str, int] = {}
+        passes: dict[str, int] = {}
         for name in names or self.contenders:
-            tokens = sum(_read(name, count) for count in islice(cycle(load.tokens), batch))
+            tokens = sum(_read(name, count) for count in chosen.tokens[:batch])
             expected = self._pace.get(name, 0.0) * tokens
             if expected > limit:
                 systems[name] = {"left_out_seconds": figure(expected)}
                 continue
             first = timed(partial(self.contenders[name], batches[0]))  # the first call allocates, and tells the pace
             self._pace[name] = min(self._pace.get(name, first / tokens), first / tokens)
-            calls[name] = max(1, int(self.plan.slot / first))
+            passes[name] = max(1, int(self.plan.slot / first / len(batches)))
             took[name] = []
         for number in range(rounds):
             turn = number % max(1, len(took))  # a different one begins
             for name in [*took][turn:] + [*took][:turn]:
-                score, turns = self.contenders[name], islice(cycle(batches), calls[name])
-                took[name].append([timed(partial(score, texts)) for texts in turns])
+                turns = batches * passes[name]
+                took[name].append([timed(partial(self.contenders[name], texts)) for texts in turns])
         for name, by_round in took.items():
-            every = [one for calls_of in by_round for one in calls_of]
+            every = [one for calls in by_round for one in calls]
             systems[name] = {
                 "calls": len(every),
-                "rounds": [figure(statistics.median(calls_of)) for calls_of in by_round],  # seconds a call
+                "rounds": [figure(statistics.mean(calls)) for calls in by_round],  # seconds a call
                 "p50_milliseconds": figure(1000 * statistics.median(every)),
                 "p99_milliseconds": figure(1000 * float(np.percentile(every, 99))) if len(every) >= 100 else None,
             }
-        count = min(len(load.texts), len(batches) * batch)
         return {
             "texts": load.name,
-            "tokens_a_text": figure(sum(load.tokens[:count]) / count),
+            "tokens_a_text": figure(statistics.mean(chosen.tokens)),
             "batch": batch,
             "threads": self.threads,
             "systems": {name: systems[name] for name in names or self.contenders},

@@ -659,7 +659,7 @@ def speed_length(report: dict[str, Any]) -> str:
         [
             name,
             f"{point['tokens']:,}",
-            f"{1000 * point['seconds']['median']:,.3g}",
+            _short(1000 * point["seconds"]["median"]),
             _spread({key: 1e6 * value / point["tokens"] for key, value in point["seconds"].items()}, ".3g"),
         ]
         for name, one in report["one_text"].items()
@@ -678,8 +678,8 @@ def speed_number(report: dict[str, Any]) -> str:
         [
             name,
             f"{run['texts']:,}",
-            f"{run['seconds']:,.3g}",
-            f"{1e6 * run['seconds'] / run['texts']:,.3g}",
+            _short(run["seconds"]),
+            _short(1e6 * run["seconds"] / run["texts"]),
             f"{run['resident_megabytes'][0]:.0f}",
             f"{run['resident_megabytes'][-1]:.0f}",
         ]
@@ -747,7 +747,8 @@ def _threads(count: int) -> str:
 def _rate(cell: dict[str, Any], rounds: Sequence[float], spread: bool = False) -> str:
     """Texts a second of calls that took so many seconds."""
     found = _extent([cell["batch"] / one for one in rounds])
-    return _spread(found, ",.0f") if spread else f"{found['median']:,.0f}"
+    low, middle, high = (_short(found[key]) for key in ("min", "median", "max"))
+    return f"{middle} ({low} to {high})" if spread else middle
 
 
 def _ratio(slower: Sequence[float], quicker: Sequence[float]) -> dict[str, float]:
@@ -770,8 +771,13 @@ def _wait(one: dict[str, Any]) -> str | None:
     """Milliseconds of a call."""
     if "left_out_seconds" in one:
         return None
-    slow = f", p99 {one['p99_milliseconds']:.3g}" if one["p99_milliseconds"] else ""
-    return f"{one['p50_milliseconds']:.3g}{slow} ms"
+    slow = f", p99 {_short(one['p99_milliseconds'])}" if one["p99_milliseconds"] else ""
+    return f"{_short(one['p50_milliseconds'])}{slow} ms"
+
+
+def _short(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _middle(values: Sequence[float]) -> float:

@@ -37,15 +37,30 @@ def test_texts_of_a_length_have_that_length(tokenizer, tokens):
     assert set(load.tokens) == {tokens}
 
 
-def test_everybody_gets_the_same_texts_as_often(tokenizer):
-    """In every round, whatever the order."""
-    seen = {"base": [], "user": []}
-    load = speed.Texts.of("natural", OUTPUTS, tokenizer)
-    bench = speed.Bench(speed.Plan(slot=0), {name: seen[name].append for name in seen}, 1)
-    cell = bench.cell(load, 2, rounds=4)
-    assert seen["base"] == seen["user"]
-    assert seen["base"][1:] == [OUTPUTS[:2]] * 4
+def test_everybody_goes_through_the_same_texts(tokenizer):
+    """The slow, too: of other texts, its time would say nothing beside the others'."""
+    seen = {"slow": [], "quick": []}
+
+    def slow(texts):
+        seen["slow"].append(tuple(texts))
+        time.sleep(0.01)
+
+    load = speed.Texts.of("natural", [text + " More." * more for more in range(9) for text in OUTPUTS], tokenizer)
+    contenders = {"slow": slow, "quick": lambda texts: seen["quick"].append(tuple(texts))}
+    cell = speed.Bench(speed.Plan(slot=0.02), contenders, 1).cell(load, 1, rounds=4)
+    assert set(seen["slow"]) == set(seen["quick"])
+    assert len(set(seen["slow"])) == speed.PASS
+    assert len(seen["slow"]) == 1 + 4 * speed.PASS
+    assert len(seen["quick"]) % speed.PASS == 1
     assert [len(one["rounds"]) for one in cell["systems"].values()] == [4, 4]
+
+
+def test_the_texts_chosen_are_short_and_long():
+    """Evenly over the lengths, or over again where there are too few."""
+    load = speed.Texts("natural", [str(tokens) for tokens in range(100)], range(100))
+    assert load.spread(4).tokens == [12, 37, 62, 87]
+    assert load.spread(4).texts == ["12", "37", "62", "87"]
+    assert len(load.spread(250).texts) == 250
 
 
 def test_a_call_that_would_take_too_long_is_not_made(tokenizer):
