@@ -5,8 +5,8 @@
 
 One run, one process, everybody by turns on the same texts with the same number of threads; `contenders.py` says who
 they are. A cell is a length of text, a batch (texts handed over in one call) and a number of threads. In each of its
-rounds every contender makes a few calls in a row, and what counts is the ratio within a round. A call that would take
-longer than LIMIT is left out, and says so. Tokens are those of the texts, counted once by base's tokenizer, without
+rounds every contender goes through the same texts, once or more, and what counts is the ratio within a round. A call
+that would take longer than `Plan.limit` is left out, and says so. Tokens are those of the texts, counted once by base's tokenizer, without
 special tokens, whoever reads them.
 
 Then: the machine's own limits (products of matrices, the tokenizer) and our share of them; the cost of one text of 20
