@@ -1,13 +1,13 @@
 """How fast is scoring, against what a user would write alone, the computing of published guards, and the machine?
 
-    python -m benchmarks.speed --data DATA           # under twenty minutes on two idle cores
+    python -m benchmarks.speed --data DATA           # about twenty minutes on two idle cores
     python -m benchmarks.speed --data DATA --quick   # a minute or two, to see that it runs; its figures mean little
 
 One run, one process, everybody by turns on the same texts with the same number of threads; `contenders.py` says who
 they are. A cell is a length of text, a batch (texts handed over in one call) and a number of threads. In each of its
 rounds every contender goes through the same texts, once or more, and what counts is the ratio within a round. A call
-that would take longer than `Plan.limit` is left out, and says so. Tokens are those of the texts, counted once by base's tokenizer, without
-special tokens, whoever reads them.
+that would take longer than `Plan.limit` is left out, and says so. Tokens are those of the texts, counted once by base's
+tokenizer, without special tokens, whoever reads them.
 
 Then: the machine's own limits (products of matrices, the tokenizer) and our share of them; the cost of one text of 20
 to 100,000 tokens and of 100 to 1,000,000 texts, with the memory; fresh processes from start to first score.
@@ -53,6 +53,7 @@ from training import sources
 SOURCES = ("harmbench_cls_val", "xstest", "pyrit", "halueval_general")  # answers of language models, short to very long
 EXAMPLES = results.ROOT / "examples" / "outputs.jsonl"
 PACKAGES = ("torch", "sentence-transformers", "transformers", "scikit-learn")
+START = time.monotonic()
 PASS = 6  # texts that single calls go through, all of them by everybody: of `natural`, short and long ones
 SHORT_TOKENS = 20  # of the texts that are scored by the million
 HELLO = "I can't help with that, but here is what you can do instead."
@@ -495,7 +496,7 @@ def main(
         bool, typer.Option("--whole-million", help="Let every bundle score a million texts, whatever it takes.")
     ] = False,
 ) -> None:
-    """Measure scoring against its peers and the machine. Under twenty minutes on two idle cores."""
+    """Measure scoring against its peers and the machine. About twenty minutes on two idle cores."""
     plan = QUICK if quick else FULL
     stamp = results.stamp(results.command_line("benchmarks.speed"), PACKAGES)
     shipped = sorted(path.parent.name for path in shelf().glob(f"*/{CARD}"))
@@ -528,6 +529,7 @@ def main(
     here = [name for name in TITLES if name not in contenders.absent]
     found = {
         "stamp": stamp,
+        "minutes": round((time.monotonic() - START) / 60, 1),
         "bundles": {
             bundle.card["name"]: {"version": bundle.card["version"], "sha256": bundle.card["sha256"][GRAPH]}
             for bundle in bundles

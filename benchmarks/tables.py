@@ -582,7 +582,7 @@ def speed_who(report: dict[str, Any]) -> str:
         table(["peer", "what it is"], rows)
         + f"\n\nNumber format of the guards, the quicker of float32 and bfloat16 here: {formats}.{absent}\n\n"
         + table(["texts", "number", "tokens, median", "most"], kinds)
-        + f"\n\nFrom {report['sources']}. {_on(report)}"
+        + f"\n\nFrom {report['sources']}. The whole run took {report['minutes']:.0f} minutes. {_on(report)}"
     )
 
 

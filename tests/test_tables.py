@@ -200,6 +200,7 @@ def measured(tmp_path, monkeypatch):
             "machine": {"cpu": "made-up CPU", "cores_usable": 2, "load_average_1min": 0.1},
             "versions": {"severity_clf": "0.1.0"},
         },
+        "minutes": 18.5,
         "bundles": {"base": {}, "fast": {}},
         "peers": {name: {"title": f"the {name}", "what": "a peer"} for name in ("user", "decoder")},
         "absent": {},
