@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-WIDTH, HEIGHT = 860, 520
-LEFT, RIGHT, TOP, BOTTOM = 70, 250, 20, 50  # margins; names stand in the right one
+WIDTH, HEIGHT = 880, 520
+LEFT, RIGHT, TOP, BOTTOM = 70, 270, 20, 50  # margins; names stand in the right one
 COLOURS = ("#2c62d6", "#0f8a5f", "#c4560f", "#8a3fb0", "#b08900", "#7b8494", "#c0392b", "#3a7d8c", "#6d4c2f", "#444444")
 STYLE = "text { font: 13px system-ui, sans-serif; fill: #333 } .grid { stroke: #ddd } .paper { fill: #fff }"
 Points = Sequence[tuple[float, float]]
