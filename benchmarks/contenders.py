@@ -92,6 +92,7 @@ class Contenders:
     """
 
     def __init__(self, bundles: Sequence[Bundle], tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+        use_threads(1)
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         self._bundles, self._tokenizer = bundles, tokenizer
@@ -103,7 +104,6 @@ class Contenders:
         inputs = [one.name for one in graph.graph.input]
         self._graph = onnx.utils.Extractor(graph).extract_model(inputs, ["embedding"]).SerializeToString()
         self._tfidf = Tfidf(texts, domains)
-        use_threads(1)
         self.types: dict[str, Any] = {}
         self._guards = {name: self._quicker(name, guard(name)) for name in GUARDS}
         self.absent: dict[str, str] = {}
