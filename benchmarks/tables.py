@@ -711,6 +711,21 @@ def speed_cold(report: dict[str, Any]) -> str:
     return table(head, rows) + f"\n\n{found['runs']} processes each, by turns. {_on(report)}"
 
 
+def cascade() -> str:
+    """What two bundles together cost and reach, by how much of a set the second reads."""
+    path = results.FOLDER / "cascade.json"
+    if not path.is_file():
+        return "Not measured yet: `python -m benchmarks.cascade --data DATA`."
+    report = results.read(path)
+    sets, rows = report["sets"], []
+    for at, width in enumerate(report["widths"]):
+        name = {0: "fast alone", len(report["widths"]) - 1: "base alone"}.get(at, f"within {width:g} of the threshold")
+        cells = [one["rows"][at] for one in sets.values()]
+        rows.append([name, *(f"{cell['value']:.3f}, {cell['read_by_base']:.0%}, {cell['cost']:.0%}" for cell in cells)])
+    titles = [f"{name.replace('_', ' ')}, {one['measure']}" for name, one in sets.items()]
+    return f"{table(['read by base', *titles], rows)}\n\n{_source(report)}"
+
+
 def speed_plot(report: dict[str, Any]) -> str:
     """The picture's place in the page."""
     return f"![Milliseconds a text against its tokens, everybody on all threads](speed.svg)\n\n{_on(report)}"
@@ -883,6 +898,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ablations": ablations,
     "calibrators": calibrators,
     "robustness": robustness,
+    "cascade": cascade,
     "corpus": corpus,
     "corpus_plan": corpus_plan,
     "speed": measured(speed),
