@@ -29,7 +29,7 @@ DOCUMENTS = (
     ROOT / "README.md",
     SHELF / "README.md",
     *SHELF.glob("*/README.md"),
-    *(ROOT / "docs" / f"{name}.md" for name in ("data", "ablations", "robustness", "corpus", "speed")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("data", "ablations", "robustness", "corpus", "speed", "engine")),
 )
 # What the systems of a report are called in a table: the baselines, then all of them in the tables' order.
 BASELINES = {"tfidf": "TF-IDF + LR", "frozen": "frozen MiniLM + LR", "length": "length alone", "constant": "a constant"}
@@ -525,6 +525,48 @@ def corpus() -> str:
     return "\n".join(lines)
 
 
+def engine() -> str:
+    """Every form of the graph beside the one that ships, where the time goes, and the machine's limit."""
+    run = results.read(results.FOLDER / "engine.json")
+    machine, peak = run["stamp"]["machine"], run["peak_gops"]
+    forms = [
+        [
+            name,
+            *(f"{one[name]['ratio']:.2f}" for one in run["forms"].values()),
+            *(f"{run['cosine'][name][part]:.4f}" for part in ("mean", "min")),
+        ]
+        for name in run["cosine"]
+    ]
+    first = [
+        [
+            "milliseconds, shipped",
+            *(f"{one['shipped']['milliseconds']:.2f}" for one in run["forms"].values()),
+            None,
+            None,
+        ]
+    ]
+    head = ["time for a window of", *(f"{length} tokens" for length in run["forms"]), "cosine to float32", "lowest"]
+    kinds = list(next(iter(run["limits"].values()))["microseconds"])[:6]
+    share = [
+        [
+            length,
+            *(f"{100 * one['microseconds'].get(kind, 0) / sum(one['microseconds'].values()):.0f}%" for kind in kinds),
+            f"{one['products_gops']:.0f} ({100 * one['products_share']:.0f}%)",
+            f"{one['graph_gops']:.0f} ({100 * one['graph_share']:.0f}%)",
+        ]
+        for length, one in run["limits"].items()
+    ]
+    where = ["tokens", *kinds, "integer GOPS in `DynamicQuantizeMatMul`", "over all of the time"]
+    return (
+        table(head, first + forms)
+        + "\n\nWhere the shipped graph's time goes, and its integer products beside the peak:\n\n"
+        + table(where, share)
+        + f"\n\nThe peak of one thread, at one large shape: `MatMulInteger` {peak['MatMulInteger']:.0f} GOPS, "
+        f"`DynamicQuantizeMatMul` {peak['DynamicQuantizeMatMul']:.0f}, `MatMul` in float32 {peak['MatMul']:.0f}. "
+        f"Of an {machine['cpu']}, load {machine['load_average_1min']} before the start; {_source(run)}"
+    )
+
+
 def measured(fill: Callable[[dict[str, Any]], str]) -> Callable[[], str]:
     """A table of the speed results; before they are there, a line that says so."""
 
@@ -901,6 +943,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cascade": cascade,
     "corpus": corpus,
     "corpus_plan": corpus_plan,
+    "engine": engine,
     "speed": measured(speed),
     "speed_who": measured(speed_who),
     "speed_throughput": measured(speed_throughput),
