@@ -38,13 +38,14 @@ Array = npt.NDArray[Any]
 
 
 def rewritten(model: Graph, replace: Callable[[onnx.NodeProto, dict[str, Array]], Sequence[Any] | None]) -> Graph:
-    """A copy in which nodes give way to others; `replace` gives nodes and new weights, or None to keep the node."""
+    """A copy in which nodes give way to others; `replace` gives nodes and new weights; None keeps the node."""
     copy = Graph()
     copy.CopyFrom(model)
     known = {weight.name: numpy_helper.to_array(weight) for weight in copy.graph.initializer}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        for part in replace(node, known) or [node]:
+        given = replace(node, known)
+        for part in [node] if given is None else given:
             if isinstance(part, onnx.NodeProto):
                 nodes.append(part)
             else:
@@ -65,7 +66,7 @@ def fused_norm(model: Graph) -> Graph:
 
     def replace(one: onnx.NodeProto, _: dict[str, Array]) -> Sequence[Any] | None:
         if one.op_type != "LayerNormalization":
-            return [helper.make_node("Identity", ["input_ids"], [one.name + "/unused"])] if one.name in sums else None
+            return [] if one.name in sums else None
         inputs = [*sums[one.input[0]].input, *one.input[1:]]
         return [node("SkipLayerNormalization", inputs, one.output, FUSED, epsilon=1e-12)]
 
@@ -84,7 +85,7 @@ def float_attention(model: Graph, masked: bool = False) -> Graph:
 
     def replace(one: onnx.NodeProto, _: dict[str, Array]) -> Sequence[Any] | None:
         if one.name.endswith("/qkv/input"):
-            return [node("Identity", ["input_ids"], [one.name + "/unused"])]
+            return []
         if one.op_type != "QAttention":
             return None
         name = one.output[0]
