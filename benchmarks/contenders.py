@@ -24,6 +24,7 @@ import onnx.utils
 import onnxruntime
 import torch
 import transformers
+from onnx import TensorProto, helper
 from sentence_transformers import SentenceTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -100,9 +101,7 @@ class Contenders:
         self.heads = random_heads(domains, 384)
         self.user = Embedder(SentenceTransformer(str(ENCODER), device="cpu"), self.heads)
         self.user.encoder.max_seq_length = PEER_TOKENS
-        graph = encoder_graph(ENCODER, int8=False)
-        inputs = [one.name for one in graph.graph.input]
-        self._graph = onnx.utils.Extractor(graph).extract_model(inputs, ["embedding"]).SerializeToString()
+        self._graph, self._masked = (float_graph(masked).SerializeToString() for masked in (False, True))
         self._tfidf = Tfidf(texts, domains)
         self.types: dict[str, Any] = {}
         self._guards = {name: self._quicker(name, guard(name)) for name in GUARDS}
@@ -125,10 +124,13 @@ class Contenders:
         }
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(self._graph, options, providers=["CPUExecutionProvider"])
+        session, masked = (
+            onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            for graph in (self._graph, self._masked)
+        )
         found["user"] = lambda texts: self.user.score(texts, user_batch)
         found["float32"] = Windowed(SeverityModel(self._bundles[0].path, threads=1), session, self.heads).score
-        found["padded"] = Padded(session, self.heads).score
+        found["padded"] = Padded(masked, self.heads).score
         found["tfidf"] = self._tfidf.score
         if self._profanity:
             found["profanity"] = self._profanity
@@ -149,6 +151,19 @@ class Contenders:
         return run.score
 
 
+def float_graph(masked: bool) -> onnx.ModelProto:
+    """The encoder in float32, from `input_ids` to `embedding`; for padded batches with an `attention_mask`, int32."""
+    graph = onnx.utils.Extractor(encoder_graph(ENCODER, int8=False)).extract_model(["input_ids"], ["embedding"])
+    if masked:
+        graph.graph.input.append(
+            helper.make_tensor_value_info("attention_mask", TensorProto.INT32, ["window", "token"])
+        )
+        for node in graph.graph.node:
+            if node.op_type == "Attention":
+                node.input.append("attention_mask")
+    return graph
+
+
 class Windowed:
     """The windows that `base` reads, in float32, each a run of its own."""
 
@@ -161,7 +176,7 @@ class Windowed:
         for windows in self._cut.tokens(texts):
             for ids in windows:
                 array = np.array([ids], np.int64)
-                (row,) = self._session.run(None, {"input_ids": array, "attention_mask": np.ones_like(array)})
+                (row,) = self._session.run(None, {"input_ids": array})
                 rows.append(row[0])
         return np.stack([head.predict_proba(np.stack(rows)) for head in self._heads], axis=1)
 
@@ -182,7 +197,7 @@ class Padded:
             encoded = self._tokenizer.encode_batch(list(texts[start : start + PADDED_BATCH]))
             feeds = {
                 "input_ids": np.array([one.ids for one in encoded], np.int64),
-                "attention_mask": np.array([one.attention_mask for one in encoded], np.int64),
+                "attention_mask": np.array([one.attention_mask for one in encoded], np.int32),
             }
             parts += self._session.run(None, feeds)
         return np.stack([head.predict_proba(np.concatenate(parts)) for head in self._heads], axis=1)

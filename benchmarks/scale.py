@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Annotated
@@ -20,16 +19,10 @@ import psutil
 import typer
 
 from benchmarks.memory import peak
-from severity_clf import Scores, SeverityModel
+from severity_clf import SeverityModel
 
-BLOCK = 1_000  # texts scored and forgotten at a time
+BLOCK = 1_000  # scores handed out and forgotten at a time
 SAMPLES = 10  # of resident memory, evenly over the longest run
-
-
-def blocks(model: SeverityModel, texts: Iterator[str]) -> Iterator[Scores]:
-    """Scores of endless texts, block by block: the one place that says how they are streamed."""
-    while block := list(islice(texts, BLOCK)):
-        yield model.score(block)
 
 
 def resident() -> float:
@@ -53,7 +46,7 @@ def main(
     while count <= most and 10 * took <= budget:
         seen, samples = 0, []
         start = time.perf_counter()
-        for scores in blocks(model, islice(cycle(pool), count)):
+        for scores in model.stream(islice(cycle(pool), count), size=BLOCK):
             seen += len(scores)
             samples.append(resident())
         took = time.perf_counter() - start

@@ -95,11 +95,8 @@ def test_padding_does_not_change_what_the_padded_peer_says():
     """A peer that computed something else would prove nothing."""
     import onnxruntime
 
-    from severity_clf.fit.graph import encoder_graph
-
-    graph = encoder_graph(contenders.ENCODER, int8=False)
-    graph = contenders.onnx.utils.Extractor(graph).extract_model(["input_ids", "attention_mask"], ["embedding"])
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    graph = contenders.float_graph(masked=True).SerializeToString()
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     padded = contenders.Padded(session, contenders.random_heads(3, 384))
     together = padded.score(OUTPUTS)
     assert together.shape == (4, 3, contenders.LEVELS)
