@@ -153,8 +153,6 @@ class SeverityModel:
                 f"{self._path / GRAPH}: {type(error).__name__}: {error}; export the bundle again"
             ) from None
         names = [output.name for output in self._session.get_outputs()]
-        # Graphs used to take a mask, which has been all ones ever since windows run alone.
-        self._masked = any(value.name == "attention_mask" for value in self._session.get_inputs())
         self._outputs = [name for name in ("embedding", "buckets", "exceed") if name in names]
         shapes = {output.name: output.shape[1:] for output in self._session.get_outputs() if output.name != "buckets"}
         shape = shapes.get("exceed")
@@ -361,15 +359,9 @@ class SeverityModel:
 
     def _run_windows(self, tokens: list[list[int]], names: list[str], stop: threading.Event) -> list[Results]:
         """The named outputs of each window's run; none any more once nobody waits for them."""
-        return [self._session.run(names, self._feed(ids)) for ids in tokens if not stop.is_set()]
-
-    def _feed(self, ids: list[int]) -> dict[str, npt.NDArray[np.int64]]:
-        input_ids = np.array([ids], np.int64)
-        return (
-            {"input_ids": input_ids, "attention_mask": np.ones_like(input_ids)}
-            if self._masked
-            else {"input_ids": input_ids}
-        )
+        return [
+            self._session.run(names, {"input_ids": np.array([ids], np.int64)}) for ids in tokens if not stop.is_set()
+        ]
 
     def _tokenize(self, output: str | None, prompt: str | None) -> Iterator[tuple[list[int], tuple[int, int]]]:
         """Token ids and character span of each window: `[CLS] output [SEP]`, then `prompt [SEP]` if there is one.

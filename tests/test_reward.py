@@ -150,7 +150,7 @@ def test_all_that_the_assistant_says_is_scored(base):
     kind, chat, chat_parts, hidden, tool = reward(
         [KIND, turn, parts, [{"role": "assistant", "content": RUDE}, *turn], [{"role": "tool", "content": RUDE}, *turn]]
     )
-    assert kind == chat == chat_parts == tool > 0.8
+    assert kind == chat == chat_parts == tool > 0.7
     assert hidden < 0.5
 
 
