@@ -145,10 +145,17 @@ def _reads(text: str) -> bool:
 
 def _candidates(text: str, vocabulary: Vocabulary) -> Iterator[tuple[int, int, str, str]]:
     """Every run in the form of an encoding: its place, what of it stays, and what it may say; the surer ones first."""
-    for pattern, decode in _FORMS:
+    for signs, pattern, decode in _FORMS:
+        if signs is not None and not _holds(text, signs):
+            continue
         for run in pattern.finditer(text):
             for kept, candidate in decode(run[0], vocabulary):
                 yield *run.span(), kept, candidate
+
+
+def _holds(text: str, signs: str) -> bool:
+    """Whether one of the signs is in the text; of no signs, whether anything beyond ASCII is."""
+    return any(sign in text for sign in signs) if signs else not text.isascii()
 
 
 def _selected(run: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
@@ -190,13 +197,15 @@ def _from_base64(run: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
         yield words + glued, data.decode("utf-16-le" if wide else "utf-8", "replace")
 
 
-_FORMS: tuple[tuple[re.Pattern[str], Callable[[str, Vocabulary], Iterator[tuple[str, str]]]], ...] = (
-    (re.compile(f"[{SELECTORS}](?:[^{SELECTORS}]{{0,4}}[{SELECTORS}]){{11,}}"), _selected),
+# Before each, signs of which it needs one, as `_holds` takes them: they are quicker to look for. None where none tells.
+_FORMS: tuple[tuple[str | None, re.Pattern[str], Callable[[str, Vocabulary], Iterator[tuple[str, str]]]], ...] = (
+    ("", re.compile(f"[{SELECTORS}](?:[^{SELECTORS}]{{0,4}}[{SELECTORS}]){{11,}}"), _selected),
     # Elsewhere than inside words the tokenizer reads tags itself.
-    (re.compile(rf"(?<=\w)[{TAGS}](?:\w{{0,4}}[{TAGS}]){{11,}}(?=\w)"), _tagged),
-    (re.compile(rf"{_ESCAPE}(?:[^%&\\]{{0,16}}{_ESCAPE}){{7,}}[^\s%&\\]{{0,16}}"), _unescaped),
-    (re.compile(r"(?<![0-9A-Za-z])(?:0x)?[0-9A-Fa-f]{2}(?:[\s:,;-]{0,2}(?:0x)?[0-9A-Fa-f]{2}){11,}"), _from_hex),
+    ("", re.compile(rf"(?<=\w)[{TAGS}](?:\w{{0,4}}[{TAGS}]){{11,}}(?=\w)"), _tagged),
+    ("%&\\", re.compile(rf"{_ESCAPE}(?:[^%&\\]{{0,16}}{_ESCAPE}){{7,}}[^\s%&\\]{{0,16}}"), _unescaped),
+    (None, re.compile(r"(?<![0-9A-Za-z])(?:0x)?[0-9A-Fa-f]{2}(?:[\s:,;-]{0,2}(?:0x)?[0-9A-Fa-f]{2}){11,}"), _from_hex),
     (
+        None,
         re.compile(rf"{_DIGITS}{{16,}}(?:\r?\n[ \t]*{_DIGITS}{{16,}})*(?:\r?\n[ \t]*{_DIGITS}{{2,15}}(?==))?={{0,2}}"),
         _from_base64,
     ),
