@@ -136,7 +136,7 @@ def test_verl_loads_and_calls_it_by_its_own_code(written, tmp_path):
     results = asyncio.run(run())
     scores = [result["reward_score"] for result in results]
     assert scores[:4] == scores[4:8] == scores[12:]
-    assert scores[0] == scores[2] > 0.8
+    assert scores[0] == scores[2] > 0.7
     assert scores[1] == scores[3] == 0
     assert [result["reward_extra_info"]["severity/unscorable"] for result in results] == [0, 0, 0, 1] * 4
 
@@ -222,7 +222,7 @@ def test_openrlhf_loads_and_calls_it_by_its_own_code(way, written, served):
         max_tokens, logprobs = 200, None
 
     executor = agent.SingleTurnAgentExecutor(str(path) if way == "file" else served)
-    for text, low, high in ((KIND, 0.8, 1), (RUDE + " water", 0, 0.5), ("", 0, 0)):
+    for text, low, high in ((KIND, 0.7, 1), (RUDE + " water", 0, 0.5), ("", 0, 0)):
         output = asyncio.run(executor.execute(PROMPT, "water", Params(), 1000, Letters(), Answers(text + "<|im_end|>")))
         assert low <= output["reward"] <= high
         assert output["scores"] == output["reward"]
@@ -258,7 +258,7 @@ def test_ms_swift_finds_and_calls_it_by_its_own_code(reward):
     ]
     found = algorithm.compute_rewards_per_func(samples, functions, [None], device="cpu")
     assert found[:, 0].tolist() == pytest.approx(reward([KIND, RUDE, ""], labels=["water"] * 3))
-    assert found[0, 0] > 0.8
+    assert found[0, 0] > 0.7
 
 
 # verifiers
@@ -299,7 +299,7 @@ def test_verifiers_scores_a_trace_by_its_own_code(written):
         for trace in traces:
             asyncio.run(task.score(trace))
         kind, hidden, tools, silent = (trace.reward / weight for trace in traces)
-        assert kind > 0.8
+        assert kind > 0.7
         assert hidden < 0.5  # the first message was rude
         assert tools == silent == 0
         assert traces[0].metrics["severity/safety"] == pytest.approx(kind)
@@ -326,6 +326,6 @@ def test_datasets_map_runs_it_in_two_processes(tmp_path):
     mapped = rows.map(add, batched=True, batch_size=2, num_proc=2)
     assert mapped["reward"] == pytest.approx(wanted)
     kind, rude, empty, none = mapped["reward"][:4]
-    assert kind > 0.8
+    assert kind > 0.7
     assert rude < 0.5
     assert empty == none == 0
