@@ -91,16 +91,16 @@ class Plan:
     lengths: Sequence[int] = (20, 128, 512, 2000)
     batches: Sequence[int] = (1, 32, 256)
     rounds: int = 3
-    slot: float = 0.3  # seconds of calls that a contender makes in a round, if one call is quicker than that
-    limit: float = 4.0  # seconds; a longer call is left out
-    headline_texts: int = 200
-    headline_rounds: int = 4
+    slot: float = 0.1  # seconds of calls that a contender makes in a round, if one call is quicker than that
+    limit: float = 1.0  # seconds; a longer call is left out
+    headline_texts: int = 100
+    headline_rounds: int = 3
     tried: Sequence[int] = (1, 8, 32, 128)  # batch sizes of sentence-transformers
-    trial_texts: int = 64
+    trial_texts: int = 32
     one_text: Sequence[int] = (20, 200, 2000, 20_000, 100_000)  # tokens
     texts: int = 1_000_000
     budget: float = 120.0  # seconds that the longest run of texts may take
-    cold_runs: int = 5
+    cold_runs: int = 3
     pool: int = 256  # texts of each kind
 
 

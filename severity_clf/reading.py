@@ -25,6 +25,7 @@ from severity_clf.lines import keys_of
 from severity_clf.model import BLOCK
 
 CHUNK_BYTES = 4 << 20  # of lines held at a time, unless one row is longer
+BATCH_BYTES, BATCH_ROWS = 1 << 18, 2048  # of Parquet scored at a time: so much if rows are short, but `BLOCK` at least
 LINE_BYTES = 64 << 20  # a longer line is an error and not held whole
 SHOWN_BYTES = 1000  # what is kept of such a line
 
@@ -193,7 +194,7 @@ class Reader(ABC):
 
     @abstractmethod
     def chunks(self, last: bool = True) -> Iterator[Chunk]:
-        """The rest of the rows, at most `BLOCK` at a time; `last`: no file follows, so a last line may end openly."""
+        """The rest of the rows, some at a time; `last`: no file follows, so a last line may end openly."""
 
     @property
     @abstractmethod
@@ -410,7 +411,9 @@ class ParquetReader(Reader):
     def chunks(self, last: bool = True) -> Iterator[Chunk]:
         self._hash()
         for group in range(self._group, self._file.metadata.num_row_groups):
-            batches = self._file.iter_batches(BLOCK, row_groups=[group])
+            metadata = self._file.metadata.row_group(group)
+            rows = BATCH_BYTES * metadata.num_rows // max(metadata.total_byte_size, 1)
+            batches = self._file.iter_batches(min(max(rows, BLOCK), BATCH_ROWS), row_groups=[group])
             while True:
                 try:
                     batch = next(batches, None)
