@@ -1,6 +1,6 @@
 """How fast is scoring, against what a user would write alone, the computing of published guards, and the machine?
 
-    python -m benchmarks.speed --data DATA           # about twenty minutes on two idle cores
+    python -m benchmarks.speed --data DATA           # ten minutes on two idle cores
     python -m benchmarks.speed --data DATA --quick   # a minute or two, to see that it runs; its figures mean little
 
 One run, one process, everybody by turns on the same texts with the same number of threads; `contenders.py` says who
