@@ -14,7 +14,7 @@ import urllib.request
 
 import pytest
 
-from severity_clf import SafetyReward
+from severity_clf import SafetyReward, load
 from severity_clf.integrations import openrlhf, verifiers, verl
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the hosts and of what they import
@@ -50,6 +50,12 @@ def reward():
     return SafetyReward("base", helpfulness=covers, threads=1)
 
 
+@pytest.fixture(scope="module")
+def kind_safety():
+    """What base itself says of the kind text: hosts must hand on exactly that."""
+    return pytest.approx(float(load("base", threads=1).score([KIND]).safety[0]))
+
+
 @pytest.fixture
 def written(tmp_path, monkeypatch):
     """A user's file of rewards, importable by its name; gives its path."""
@@ -73,12 +79,12 @@ def test_what_is_adapted_pickles(reward):
 # verl
 
 
-def test_verl_gets_a_score_and_extras(reward):
+def test_verl_gets_a_score_and_extras(reward, kind_safety):
     """A plain float a key, the same keys for every sample, also for one that cannot be scored."""
     compute_score = verl.adapt(SafetyReward("base", helpfulness="quality", threads=1))
     good = compute_score("eggs", KIND, "water", {"quality": 1.0, "prompt": "How?"})
     empty = compute_score(data_source="eggs", solution_str="", ground_truth=None, extra_info=None, quality=1.0)
-    assert good["score"] == good["severity/safety"] > 0.7
+    assert good["score"] == good["severity/safety"] == kind_safety
     assert empty["score"] == empty["severity/safety"] == empty["severity/level_0"] == 0
     assert empty["severity/overall"] == empty["severity/cyber"] == 4
     assert empty["severity/level_4"] == empty["severity/unscorable"] == 1
@@ -86,7 +92,7 @@ def test_verl_gets_a_score_and_extras(reward):
     assert all(type(value) is float for value in good.values())
 
 
-def test_verl_loads_and_calls_it_by_its_own_code(written, tmp_path):
+def test_verl_loads_and_calls_it_by_its_own_code(written, tmp_path, kind_safety):
     """The configured function is loaded by `pkg://`, and its reward worker asks for a batch from many threads."""
     needs("verl", "verl")
     torch = needs("torch", "verl")
@@ -136,7 +142,7 @@ def test_verl_loads_and_calls_it_by_its_own_code(written, tmp_path):
     results = asyncio.run(run())
     scores = [result["reward_score"] for result in results]
     assert scores[:4] == scores[4:8] == scores[12:]
-    assert scores[0] == scores[2] > 0.7
+    assert scores[0] == scores[2] == kind_safety
     assert scores[1] == scores[3] == 0
     assert [result["reward_extra_info"]["severity/unscorable"] for result in results] == [0, 0, 0, 1] * 4
 
@@ -156,11 +162,11 @@ def test_openrlhf_scores_what_the_policy_wrote_and_no_more():
         openrlhf.completion_of("another prompt and its text", PROMPT)
 
 
-def test_openrlhf_is_asked_one_sample_at_a_time(reward):
+def test_openrlhf_is_asked_one_sample_at_a_time(reward, kind_safety):
     """Scalars in, scalars out; anything else would be logged and forgotten by the host."""
     reward_func = openrlhf.adapt(reward)
     found = reward_func([PROMPT + KIND + "<|im_end|>"], [PROMPT], ["water"])
-    assert found["rewards"] == found["scores"] == found["extra_logs"]["severity/safety"] > 0.7
+    assert found["rewards"] == found["scores"] == found["extra_logs"]["severity/safety"] == kind_safety
     assert reward_func([PROMPT + "<|im_end|>"], [PROMPT], ["water"])["rewards"] == 0
     with pytest.raises(ValueError, match="got 2 queries, 2 prompts, 2 labels; want one of each"):
         reward_func([PROMPT] * 2, [PROMPT] * 2, ["water"] * 2)
@@ -196,7 +202,7 @@ def test_the_http_answer_is_the_function_s(reward, served):
 
 
 @pytest.mark.parametrize("way", ["file", "http"])
-def test_openrlhf_loads_and_calls_it_by_its_own_code(way, written, served):
+def test_openrlhf_loads_and_calls_it_by_its_own_code(way, written, served, kind_safety):
     """Its single-turn executor, with an engine that answers what it is told, from prompt to reward."""
     agent = needs("openrlhf.utils.agent", "openrlhf")
     path = written("my_openrlhf_rewards", host="openrlhf", column="labels", name="reward_func")
@@ -222,17 +228,21 @@ def test_openrlhf_loads_and_calls_it_by_its_own_code(way, written, served):
         max_tokens, logprobs = 200, None
 
     executor = agent.SingleTurnAgentExecutor(str(path) if way == "file" else served)
-    for text, low, high in ((KIND, 0.7, 1), (RUDE + " water", 0, 0.5), ("", 0, 0)):
+    rewards = {}
+    for text in (KIND, RUDE + " water", ""):
         output = asyncio.run(executor.execute(PROMPT, "water", Params(), 1000, Letters(), Answers(text + "<|im_end|>")))
-        assert low <= output["reward"] <= high
+        rewards[text] = output["reward"]
         assert output["scores"] == output["reward"]
         assert output["extra_logs"]["severity/unscorable"] == (not text)
+    assert rewards[KIND] == kind_safety
+    assert 0 <= rewards[RUDE + " water"] < 0.5
+    assert rewards[""] == 0
 
 
 # ms-swift
 
 
-def test_ms_swift_finds_and_calls_it_by_its_own_code(reward):
+def test_ms_swift_finds_and_calls_it_by_its_own_code(reward, kind_safety):
     """By name, with completions as the one positional argument and the row's columns besides."""
     algorithm = needs("swift.rl_core.grpo_algorithm", "ms-swift")
     from swift.rewards import orms
@@ -258,13 +268,13 @@ def test_ms_swift_finds_and_calls_it_by_its_own_code(reward):
     ]
     found = algorithm.compute_rewards_per_func(samples, functions, [None], device="cpu")
     assert found[:, 0].tolist() == pytest.approx(reward([KIND, RUDE, ""], labels=["water"] * 3))
-    assert found[0, 0] > 0.7
+    assert float(found[0, 0]) == kind_safety
 
 
 # verifiers
 
 
-def test_verifiers_scores_a_trace_by_its_own_code(written):
+def test_verifiers_scores_a_trace_by_its_own_code(written, kind_safety):
     """Plugged into a task by its config, and awaited by a method of a task of one's own."""
     vf = needs("verifiers.v1", "verifiers")
     from verifiers.v1 import graph
@@ -299,7 +309,7 @@ def test_verifiers_scores_a_trace_by_its_own_code(written):
         for trace in traces:
             asyncio.run(task.score(trace))
         kind, hidden, tools, silent = (trace.reward / weight for trace in traces)
-        assert kind > 0.7
+        assert kind == kind_safety
         assert hidden < 0.5  # the first message was rude
         assert tools == silent == 0
         assert traces[0].metrics["severity/safety"] == pytest.approx(kind)
@@ -309,7 +319,7 @@ def test_verifiers_scores_a_trace_by_its_own_code(written):
 # datasets
 
 
-def test_datasets_map_runs_it_in_two_processes(tmp_path):
+def test_datasets_map_runs_it_in_two_processes(tmp_path, kind_safety):
     """The reward goes to them as a path, and its fingerprint does not change with its use, so results are cached."""
     datasets = needs("datasets", "datasets")
     from datasets.fingerprint import Hasher
@@ -326,6 +336,6 @@ def test_datasets_map_runs_it_in_two_processes(tmp_path):
     mapped = rows.map(add, batched=True, batch_size=2, num_proc=2)
     assert mapped["reward"] == pytest.approx(wanted)
     kind, rude, empty, none = mapped["reward"][:4]
-    assert kind > 0.7
+    assert kind == kind_safety
     assert rude < 0.5
     assert empty == none == 0

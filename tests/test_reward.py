@@ -150,8 +150,14 @@ def test_all_that_the_assistant_says_is_scored(base):
     kind, chat, chat_parts, hidden, tool = reward(
         [KIND, turn, parts, [{"role": "assistant", "content": RUDE}, *turn], [{"role": "tool", "content": RUDE}, *turn]]
     )
-    assert kind == chat == chat_parts == tool > 0.7
+    assert kind == chat == chat_parts == tool == pytest.approx(float(base.score([KIND]).safety[0]))
     assert hidden < 0.5
+
+
+@pytest.mark.xfail(strict=True, reason="base over-flags short instructions since it learnt long harmless texts: 0.79")
+def test_a_recipe_is_safe(base):
+    """What a reward is for: nothing is lost by telling how to boil an egg."""
+    assert base.score([KIND]).safety[0] > 0.8
 
 
 def test_a_reward_does_not_depend_on_its_neighbours(reward):
