@@ -204,7 +204,7 @@ class Padded:
 
 
 class Tfidf:
-    """The baseline of `benchmarks.quality_peers`, with heads fitted on noise."""
+    """TF-IDF of words and of letters, as in `benchmarks.quality_peers`, of the whole text; heads fitted on noise."""
 
     def __init__(self, texts: Sequence[str], domains: int) -> None:
         self._words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=100_000)

@@ -36,15 +36,13 @@ from typing import Annotated, Any
 
 import joblib
 import numpy as np
-import numpy.typing as npt
 import onnx
-import onnxruntime
 import typer
-from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, normalizers
 
 from benchmarks import results
 from benchmarks.contenders import ENCODER, PEER_TOKENS, READS, TEMPLATE, TITLES, WHAT, Contenders, timed, use_threads
+from benchmarks.products import product_peak
 from severity_clf import SeverityModel
 from severity_clf.bundle import CARD, GRAPH, Bundle, find_bundle, read_bundle, shelf
 from severity_clf.fit.graph import encoder_weights
@@ -283,46 +281,9 @@ def best_batch(
     return int(best), {"chosen": int(best), "texts_per_s": speed}
 
 
-def products(int8: bool, shape: tuple[int, int, int]) -> bytes:
-    """A graph of one product of matrices, the second of them a weight: uint8 by int8, or float32."""
-    rows, inner, columns = shape
-    rng = np.random.default_rng(0)
-    kind, into, out = (
-        ("MatMulInteger", TensorProto.UINT8, TensorProto.INT32)
-        if int8
-        else ("MatMul", TensorProto.FLOAT, TensorProto.FLOAT)
-    )
-    weight = rng.integers(-64, 64, (inner, columns)).astype(np.int8 if int8 else np.float32)
-    graph = helper.make_graph(
-        [helper.make_node(kind, ["x", "weight"], ["y"])],
-        "product",
-        [helper.make_tensor_value_info("x", into, [rows, inner])],
-        [helper.make_tensor_value_info("y", out, [rows, columns])],
-        [numpy_helper.from_array(weight, "weight")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return bytes(model.SerializeToString())
-
-
-def product_peak(int8: bool, threads: int, rounds: int) -> dict[str, Any]:
-    """The most operations a second (a product and a sum are two) that onnxruntime reaches, over a few shapes."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    found = {}
-    for shape in ((256, 384, 1536), (256, 1536, 384), (1024, 1024, 1024)):
-        session = onnxruntime.InferenceSession(products(int8, shape), options, providers=["CPUExecutionProvider"])
-        x = np.ones(shape[:2], np.uint8 if int8 else np.float32)
-        operations = 2 * shape[0] * shape[1] * shape[2]
-        repeats = max(1, int(4e9 // operations))
-
-        def run(session: Any = session, x: npt.NDArray[Any] = x, repeats: int = repeats) -> None:
-            for _ in range(repeats):
-                session.run(None, {"x": x})
-
-        took = by_turns({"run": run}, rounds)["run"]
-        found["x".join(map(str, shape))] = spread([repeats * operations / one / 1e9 for one in took])
-    best = max(found, key=lambda shape: found[shape]["median"])
-    return {"billion_operations_per_s": found[best], "shape": best}
+def _peak(int8: bool, threads: int, rounds: int) -> dict[str, Any]:
+    rates, shape = product_peak(int8, threads, rounds)
+    return {"billion_operations_per_s": spread(rates), "shape": "x".join(map(str, shape))}
 
 
 def encoder_operations(model: SeverityModel, texts: Sequence[str]) -> int | None:
@@ -449,7 +410,7 @@ def limits(bundles: Sequence[Bundle], load: Texts, plan: Plan) -> dict[str, Any]
     """What the machine can do at most, and our share of it."""
     counts = sorted({1, results.cores()})
     peaks = {
-        kind: {str(threads): product_peak(kind == "int8", threads, plan.rounds) for threads in counts}
+        kind: {str(threads): _peak(kind == "int8", threads, plan.rounds) for threads in counts}
         for kind in ("int8", "float32")
     }
     ours = {

@@ -561,8 +561,7 @@ def engine() -> str:
         table(head, first + forms)
         + "\n\nWhere the shipped graph's time goes, and its integer products beside the peak:\n\n"
         + table(where, share)
-        + f"\n\nThe peak of one thread, at one large shape: `MatMulInteger` {peak['MatMulInteger']:.0f} GOPS, "
-        f"`DynamicQuantizeMatMul` {peak['DynamicQuantizeMatMul']:.0f}, `MatMul` in float32 {peak['MatMul']:.0f}. "
+        + f"\n\nThe peak of one thread: {peak['int8']:.0f} GOPS in int8, {peak['float32']:.0f} in float32. "
         f"Of an {machine['cpu']}, load {machine['load_average_1min']} before the start; {_source(run)}"
     )
 

@@ -37,10 +37,7 @@ Float = npt.NDArray[np.float32]
 Results = list[npt.NDArray[Any]]  # the graph's outputs for one window, [1, ...] each
 Pair = tuple[str | None, str | None]  # output, prompt
 BLOCK = 256  # outputs whose scores are handed out together
-PIECE, PIECE_CHARACTERS = (
-    16,
-    4096,
-)  # what one thread takes at a time: at most so many texts, begun within so many characters
+PIECE, PIECE_CHARACTERS = 16, 4096  # what a thread takes at a time: so many texts, begun within so many characters
 AHEAD = 4  # pieces for each thread that are read from the source before the first of them is handed out
 SHARE = 2  # further windows of long texts that a thread takes at a time
 _SURROGATE = re.compile("[\ud800-\udfff]")

