@@ -26,6 +26,8 @@ from itertools import product
 from string import ascii_letters, digits, hexdigits, whitespace
 from urllib.parse import unquote
 
+from severity_clf.plain import kinds
+
 DEPTH = 2
 BLOCK = 8  # words that are judged together, deciphered or not
 LONGEST = 40  # letters of a word that is spelt
@@ -155,16 +157,10 @@ def _candidates(text: str, plain: bytes, vocabulary: Vocabulary) -> Iterator[tup
                 yield *run.span(), kept, candidate
 
 
-def _kinds(chars: Mapping[str, str]) -> bytes:
-    """A table for `bytes.translate`: to each key the characters that it stands for, and a space for all others."""
-    kinds = {ord(char): ord(kind) for kind, group in chars.items() for char in group}
-    return bytes(kinds.get(code, ord(" ")) for code in range(256))
-
-
-_BASE64_KINDS = _kinds({"x": ascii_letters + digits + "+/_-"})
-_HEX_KINDS = _kinds({"x": hexdigits + "xX"})
+_BASE64_KINDS = kinds({"x": ascii_letters + digits + "+/_-"})
+_HEX_KINDS = kinds({"x": hexdigits + "xX"})
 _BESIDE_HEX = f"{whitespace}\x1c\x1d\x1e\x1f:,;-?".encode()  # of whitespace beyond ASCII there is a question mark
-_LEET_KINDS = _kinds({"a": ascii_letters, "1": "01345789@$"})
+_LEET_KINDS = kinds({"a": ascii_letters, "1": "01345789@$"})
 
 
 def _foreign(text: str, plain: bytes) -> bool:

@@ -12,6 +12,8 @@ need them, and results come in order. Idle threads sleep.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import threading
@@ -26,11 +28,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding, Tokenizer, normalizers
 
 from severity_clf.bundle import GRAPH, TOKENIZER, BundleError, find_bundle, read_bundle
 from severity_clf.cpus import usable_cpus
 from severity_clf.decode import decoded
+from severity_clf.plain import DROPPED, STEPS, is_plain
 from severity_clf.scores import Scores
 
 Float = npt.NDArray[np.float32]
@@ -40,6 +43,7 @@ BLOCK = 256  # outputs whose scores are handed out together
 PIECE, PIECE_CHARACTERS = 16, 4096  # what a thread takes at a time: so many texts, begun within so many characters
 AHEAD = 4  # pieces for each thread that are read from the source before the first of them is handed out
 SHARE = 2  # further windows of long texts that a thread takes at a time
+SHORT = 1000  # characters of a plain text that is nearly sure to fit in one window
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -136,6 +140,7 @@ class SeverityModel:
             cut = self._tokenizer.truncation
             if not cut or cut["stride"] < self._prompt_tokens:
                 raise ValueError(f"windows must overlap by at least the {self._prompt_tokens} tokens of a prompt")
+            self._shortcut = _shortcut(self._tokenizer)
         except Exception as error:  # tokenizers raises bare Exception
             raise BundleError(
                 f"{self._path / TOKENIZER}: {type(error).__name__}: {error}; export the bundle again"
@@ -378,6 +383,12 @@ class SeverityModel:
 
     def _cut(self, text: str) -> Iterator[tuple[list[int], tuple[int, int]]]:
         """Token ids, with [CLS] and [SEP], and character span of each window that has a token."""
+        if self._shortcut and len(text) <= SHORT and is_plain(text):
+            (whole,) = self._shortcut.encode_batch_fast([text])  # without offsets, which the text itself tells
+            if not whole.overflowing:
+                if len(whole.ids) > 2:
+                    yield whole.ids, (len(text) - len(text.lstrip(DROPPED)), len(text.rstrip(DROPPED)))
+                return
         whole = self._encode(text)
         for window in (whole, *whole.overflowing):
             ids = window.ids
@@ -388,7 +399,22 @@ class SeverityModel:
 
     def _encode(self, text: str, special: bool = True) -> Encoding:
         """A batch of one is encoded in this thread, as `encode` does, but without keeping all others from running."""
-        return self._tokenizer.encode_batch([_utf8(text)], add_special_tokens=special)[0]
+        tokenizer = self._shortcut if self._shortcut and is_plain(text) else self._tokenizer
+        return tokenizer.encode_batch([_utf8(text)], add_special_tokens=special)[0]
+
+
+def _shortcut(tokenizer: Tokenizer) -> Tokenizer | None:
+    """The same tokenizer without the steps that leave plain texts as they are; None if it has other ones."""
+    steps = json.loads(tokenizer.normalizer.__getstate__()) if tokenizer.normalizer else {}
+    *first, own = steps.get("normalizers") or [{}]
+    known = hashlib.sha256(json.dumps(first, sort_keys=True).encode()).hexdigest() == STEPS
+    if not known or own.pop("type") != "BertNormalizer" or tokenizer.padding or tokenizer.get_added_tokens_decoder():
+        return None
+    shortcut = Tokenizer(tokenizer.model)  # which is shared
+    shortcut.normalizer = normalizers.BertNormalizer(**own)
+    shortcut.pre_tokenizer, shortcut.post_processor = tokenizer.pre_tokenizer, tokenizer.post_processor
+    shortcut.enable_truncation(**tokenizer.truncation)
+    return shortcut
 
 
 def _utf8(text: str) -> str:
