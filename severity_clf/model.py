@@ -408,12 +408,15 @@ def _shortcut(tokenizer: Tokenizer) -> Tokenizer | None:
     steps = json.loads(tokenizer.normalizer.__getstate__()) if tokenizer.normalizer else {}
     *first, own = steps.get("normalizers") or [{}]
     known = hashlib.sha256(json.dumps(first, sort_keys=True).encode()).hexdigest() == STEPS
-    if not known or own.pop("type") != "BertNormalizer" or tokenizer.padding or tokenizer.get_added_tokens_decoder():
+    if not known or own.pop("type") != "BertNormalizer":
+        return None
+    cut = tokenizer.truncation
+    if not cut or tokenizer.padding or tokenizer.get_added_tokens_decoder():
         return None
     shortcut = Tokenizer(tokenizer.model)  # which is shared
     shortcut.normalizer = normalizers.BertNormalizer(**own)
     shortcut.pre_tokenizer, shortcut.post_processor = tokenizer.pre_tokenizer, tokenizer.post_processor
-    shortcut.enable_truncation(**tokenizer.truncation)
+    shortcut.enable_truncation(**cut)
     return shortcut
 
 
