@@ -464,8 +464,8 @@ def export(
         Path, typer.Argument(help="A sentence-transformers folder: config.json, model.safetensors, tokenizer.json.")
     ],
     output: BundleOption,
-    window: Annotated[int, typer.Option(min=4, help="Tokens in a window, its two special tokens included.")] = 256,
-    overlap: Annotated[int, typer.Option(min=0, help="Tokens that neighbouring windows share.")] = 64,
+    window: Annotated[int, typer.Option(min=4, help="Tokens in a window, its two special tokens included.")] = 128,
+    overlap: Annotated[int, typer.Option(min=0, help="Tokens that neighbouring windows share.")] = 32,
 ) -> None:
     """Turn an encoder into a bundle without heads, quantised to int8, for `sevclf train -m`.
 

@@ -102,7 +102,7 @@ def test_another_architecture_is_refused(folder, tmp_path, file, change, message
 
 def test_windows_that_the_positions_cannot_hold_are_refused(folder, tmp_path):
     """The default window is for 512 positions, and this encoder has 64."""
-    with pytest.raises(ValueError, match="window 256 and overlap 64 must satisfy"):
+    with pytest.raises(ValueError, match="window 128 and overlap 32 must satisfy"):
         export_bundle(folder, tmp_path / "bundle", TAXONOMY)
 
 

@@ -154,7 +154,6 @@ def test_all_that_the_assistant_says_is_scored(base):
     assert hidden < 0.5
 
 
-@pytest.mark.xfail(strict=True, reason="base over-flags short instructions since it learnt long harmless texts: 0.79")
 def test_a_recipe_is_safe(base):
     """What a reward is for: nothing is lost by telling how to boil an egg."""
     assert base.score([KIND]).safety[0] > 0.8

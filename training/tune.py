@@ -1,9 +1,9 @@
-"""Tune the encoders that `training.build` makes bundles of. One command, resumable, four hours of one core:
+"""Tune the encoders that `training.build` makes bundles of. One command, resumable, three hours of one core:
 
     python -m training.tune --data DATA
 
-The first takes 40 minutes, each of the six that start from it 17, the last step of each of the seven another 12;
-`--only NAME` gives each a core of its own.
+The first takes 26 minutes of two cores, each of the six that start from it 12 of one, the last step of each of the
+seven another 8; `--only NAME`, a few seconds apart, gives each a core of its own.
 
 First all-MiniLM-L6-v2 learns the training sources (`WORK/learnt/zero_shot`, which saw no PyRIT and no RTP-LX row). From
 there it learns the graded sources with a sample of the rest: once with all of their folds (`base`, which ships) and
@@ -61,7 +61,7 @@ REPEATS = {"pyrit": 8, "rtp_lx": 3}  # passes over a graded source in the second
 REHEARSED = 4000  # records of the first stage that the second one reads again
 STAGE_2 = {"encoder": 1e-4, "heads": 1e-3, "table": 3e-3}
 JOINED = 2000  # long harmless texts of the third stage, half of them of ordinary answers alone
-REPEATS_3 = {"pyrit": 2, "rtp_lx": 1}
+REPEATS_3 = {"pyrit": 4, "rtp_lx": 1}
 REHEARSED_3 = 3000
 STAGE_3 = {"encoder": 5e-5, "heads": 5e-4, "table": 1e-3}
 LEAST = 30  # records of each kind, harmless and harmful, without which a source's strictness cannot be told
@@ -118,7 +118,7 @@ def main(
     first = learnt / "zero_shot"
     if not (first / HEADS).exists() and (not only or first.name in only):
         print(f"zero_shot: {len(rows)} records", flush=True)
-        finetune(encoder or minilm(), rows, taxonomy, first, epochs=epochs, windows=1, offsets=offsets)
+        finetune(encoder or minilm(), rows, taxonomy, first, epochs=epochs, offsets=offsets)
     graded = [record for record in corpus if record.source in sources.GRADED and not held_out(record.group)]
     rehearsed = sorted(rows, key=lambda record: share("rehearse/" + record.id))[:REHEARSED]
     again = sorted(rows, key=lambda record: share("again/" + record.id))[:REHEARSED_3]

@@ -16,8 +16,8 @@ from severity_clf.fit.graph import encoder_graph, encoder_weights, static_graph
 from severity_clf.fit.normalise import normaliser
 from severity_clf.taxonomy import Taxonomy
 
-WINDOW_TOKENS = 256
-OVERLAP_TOKENS = 64
+WINDOW_TOKENS = 128
+OVERLAP_TOKENS = 32
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 SPECIAL = {
     "pad_token": "[PAD]",

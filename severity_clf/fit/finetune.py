@@ -246,7 +246,7 @@ def finetune(
     layers: Sequence[int] | None = None,
     window: int = WINDOW_TOKENS,
     overlap: int = OVERLAP_TOKENS,
-    prompt_tokens: int = 64,
+    prompt_tokens: int = OVERLAP_TOKENS,
     checkpoint_minutes: float = 5.0,
     seed: int = 0,
 ) -> None:
