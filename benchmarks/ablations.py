@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "as shipped": {},
     "no wrapped copies": {"wrapped": 0.0},
     "layers 0, 2 and 5 of 6": {"layers": (0, 2, 5)},
-    "windows of 128 tokens": {"window": 128, "overlap": 64},
+    "windows of 256 tokens": {"window": 256, "overlap": 64},
     "no n-gram table": {"rates": {"encoder": 1e-4, "heads": 2e-3, "table": 0.0}},
     "n-gram table, encoder as published": {"rates": {"encoder": 0.0, "heads": 2e-3, "table": 5e-3}},
     "no offsets of sources": {"offsets": ()},
@@ -80,16 +80,16 @@ def variant(
     from severity_clf.fit.finetune import finetune, tuned_heads
 
     taxonomy = Taxonomy.from_toml(HERE / "taxonomy.toml")
-    options = {"prompts": 0.3, "windows": 1, "offsets": told_apart(rows), **VARIANTS[name]}
+    options = {"window": WINDOW_TOKENS, "overlap": OVERLAP_TOKENS, "offsets": told_apart(rows), **VARIANTS[name]}
+    options["prompt_tokens"] = options["overlap"]
     wrapped = options.pop("wrapped", WRAPPED)
-    cut = {"window": options.get("window", WINDOW_TOKENS), "overlap": options.get("overlap", OVERLAP_TOKENS)}
     folder = work / "ablations" / name.replace(" ", "_")
     shutil.rmtree(folder, ignore_errors=True)
     finetune(minilm(), [*rows, *augmented(rows, wrapped, fill)], taxonomy, folder / "tuned", epochs=1, **options)
-    graph, tokenizer = export_encoder(folder / "tuned", **cut)
+    graph, tokenizer = export_encoder(folder / "tuned", window=options["window"], overlap=options["overlap"])
     graph = with_heads(onnx.load_from_string(graph), tuned_heads(folder / "tuned")).SerializeToString()
     card = {"name": "ablation", "version": "0", "taxonomy": taxonomy.to_dict(), "thresholds": {"overall": 1.0}}
-    write_bundle(folder / "bundle", graph, tokenizer, {**card, "prompt_tokens": 64})
+    write_bundle(folder / "bundle", graph, tokenizer, {**card, "prompt_tokens": options["prompt_tokens"]})
     found = judged(SeverityModel(folder / "bundle"), judges)
     shutil.rmtree(folder)
     return found
