@@ -1,5 +1,6 @@
 """From a sentence-transformers folder to a bundle and back, or one error that says what was wanted."""
 
+import inspect
 import json
 import shutil
 
@@ -9,7 +10,8 @@ import pytest
 from conftest import CONFIG, TAXONOMY, make_bundle
 
 from severity_clf.bundle import BundleError, read_bundle
-from severity_clf.fit.export import FILES, encoder_directory, export_bundle
+from severity_clf.cli import export
+from severity_clf.fit.export import FILES, OVERLAP_TOKENS, WINDOW_TOKENS, encoder_directory, export_bundle
 from severity_clf.fit.graph import encoder_graph, encoder_weights, heads_of, with_heads
 from severity_clf.fit.heads import Heads
 from severity_clf.model import SeverityModel
@@ -104,6 +106,17 @@ def test_windows_that_the_positions_cannot_hold_are_refused(folder, tmp_path):
     """The default window is for 512 positions, and this encoder has 64."""
     with pytest.raises(ValueError, match="window 128 and overlap 32 must satisfy"):
         export_bundle(folder, tmp_path / "bundle", TAXONOMY)
+
+
+@pytest.mark.parametrize("name", ["base", "fast"])
+def test_windows_are_by_default_those_of_the_shelf(name):
+    """In Python and on the command line: one size was measured, and what is exported to be fitted on has the same."""
+    bundle = read_bundle(SeverityModel(name, threads=1).path)
+    cut = json.loads(bundle.tokenizer)["truncation"]
+    assert (cut["max_length"], cut["stride"]) == (WINDOW_TOKENS, OVERLAP_TOKENS)
+    assert bundle.card["prompt_tokens"] == OVERLAP_TOKENS
+    options = inspect.signature(export).parameters
+    assert (options["window"].default, options["overlap"].default) == (WINDOW_TOKENS, OVERLAP_TOKENS)
 
 
 def test_the_widest_windows_still_hold_a_prompt_and_its_end(folder, tmp_path):

@@ -16,7 +16,7 @@ from severity_clf.fit.graph import encoder_graph, encoder_weights, static_graph
 from severity_clf.fit.normalise import normaliser
 from severity_clf.taxonomy import Taxonomy
 
-WINDOW_TOKENS = 128
+WINDOW_TOKENS = 128  # of all-MiniLM-L6-v2's 512: see docs/ablations.md for what wider ones cost
 OVERLAP_TOKENS = 32
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 SPECIAL = {
