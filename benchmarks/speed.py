@@ -454,10 +454,10 @@ def main(
     out: Annotated[Path, typer.Option(help="The JSON to write.")] = results.FOLDER / "speed.json",
     quick: Annotated[bool, typer.Option("--quick", help="See that it runs, in a minute or two.")] = False,
     whole_million: Annotated[
-        bool, typer.Option("--whole-million", help="Let every bundle score a million texts, whatever it takes.")
+        bool, typer.Option("--whole-million", help="Let every bundle score a million texts, twelve minutes more.")
     ] = False,
 ) -> None:
-    """Measure scoring against its peers and the machine. About twenty minutes on two idle cores."""
+    """Measure scoring against its peers and the machine. About ten minutes on two idle cores."""
     plan = QUICK if quick else FULL
     stamp = results.stamp(results.command_line("benchmarks.speed"), PACKAGES)
     shipped = sorted(path.parent.name for path in shelf().glob(f"*/{CARD}"))
