@@ -470,7 +470,7 @@ def export(
     """Turn an encoder into a bundle without heads, quantised to int8, for `sevclf train -m`.
 
     BERT encoders are supported: model_type bert, gelu, absolute positions, WordPiece, such as all-MiniLM-L6-v2, BGE, E5
-    and GTE in their English BERT sizes. Tokens are pooled by their mean, whatever the folder asks for.
+    and GTE in their English BERT sizes. Tokens are pooled as the folder's 1_Pooling/config.json says: mean, cls or max.
 
     Example: sevclf export all-MiniLM-L12-v2 -o encoder
     """

@@ -24,7 +24,7 @@ def layer_norm(x, gamma, beta, epsilon=1e-12):
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + epsilon) * gamma + beta
 
 
-def encode(weights, ids, heads, cls, sep):
+def encode(weights, ids, heads, cls, sep, pooling="mean"):
     """The unit-length embedding of one window of token ids."""
     segment = np.minimum(np.cumsum(np.array(ids) == sep) - (np.array(ids) == sep), 1)
     x = weights["tokens/weight"][ids] + weights["positions/weight"][: len(ids)] + weights["segments/weight"][segment]
@@ -47,7 +47,7 @@ def encode(weights, ids, heads, cls, sep):
         wide = GELU(x @ w("wide/weight") + w("intermediate.dense/bias"))
         x = layer_norm(x + wide @ w("narrow/weight") + w("output.dense/bias"), w("gamma"), w("beta"))
         layer += 1
-    pooled = x[segment == 0].mean(axis=0)
+    pooled = {"mean": np.mean, "max": np.max, "cls": lambda rows, axis: rows[0]}[pooling](x[segment == 0], axis=0)
     return pooled / np.linalg.norm(pooled)
 
 

@@ -7,16 +7,23 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-from conftest import CONFIG, TAXONOMY, make_bundle
+import reference
+from conftest import CONFIG, TAXONOMY, VOCABULARY, make_bundle
 
 from severity_clf.bundle import BundleError, read_bundle
 from severity_clf.cli import export
 from severity_clf.fit.export import FILES, OVERLAP_TOKENS, WINDOW_TOKENS, encoder_directory, export_bundle
-from severity_clf.fit.graph import encoder_graph, encoder_weights, heads_of, with_heads
+from severity_clf.fit.graph import POOLINGS, encoder_graph, encoder_weights, heads_of, pooling_of, with_heads
 from severity_clf.fit.heads import Heads
 from severity_clf.model import SeverityModel
 
 TEXTS = ["the cat sat on a mat", "bad dog", "rain and sun " * 20, "unkindly", "zzz"]
+POOLED = {
+    "mean": {"pooling_mode": "mean"},
+    "cls": {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False},
+    "max": {"pooling_mode": ["max"]},
+    "mean, by the root of the length": {"pooling_mode_mean_sqrt_len_tokens": True},
+}
 
 
 @pytest.fixture
@@ -74,6 +81,56 @@ def test_the_folder_is_one_of_sentence_transformers(tiny_bundle, tmp_path):
     assert files["sentence_bert_config.json"]["max_seq_length"] == 16
     assert files["tokenizer.json"]["truncation"] is None
     assert [token["content"] for token in files["tokenizer.json"]["added_tokens"]][2:4] == ["[CLS]", "[SEP]"]
+
+
+def pool(folder, config):
+    """Have an encoder's folder pool as this configuration says."""
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("prompts", [None, ["how to make tea"] * len(TEXTS)], ids=["alone", "with prompt"])
+@pytest.mark.parametrize(("mode", "config"), POOLED.items(), ids=POOLED)
+def test_a_text_is_pooled_as_the_folder_says(folder, tmp_path, mode, config, prompts):
+    """Of what the encoder makes of its tokens, by a reference; the prompt's own take no part."""
+    pool(folder, config)
+    export_bundle(folder, tmp_path / "bundle", TAXONOMY, window=16, overlap=6)
+    model = SeverityModel(tmp_path / "bundle", threads=1)
+    weights = reference.weights_of(onnx.load(tmp_path / "bundle" / "model.onnx"))
+    heads, special = CONFIG["num_attention_heads"], (VOCABULARY.index("[CLS]"), VOCABULARY.index("[SEP]"))
+    wanted = [
+        reference.encode(weights, ids, heads, *special, pooling=mode.split(",")[0])
+        for windows in model.tokens(TEXTS, prompts)
+        for ids in windows
+    ]
+    np.testing.assert_allclose(model.embed(TEXTS, prompts)[0], wanted, atol=0.06)
+    assert np.mean(np.abs(model.embed(TEXTS, prompts)[0] - wanted)) < 0.01
+
+
+@pytest.mark.parametrize("mode", POOLINGS)
+def test_a_pooling_comes_back_out_of_a_bundle(folder, tmp_path, mode):
+    """What is tuned further pools as before."""
+    pool(folder, POOLED[mode])
+    export_bundle(folder, tmp_path / "bundle", TAXONOMY, window=16, overlap=6)
+    encoder_directory(tmp_path / "bundle", tmp_path / "again")
+    assert pooling_of(tmp_path / "again") == mode
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ({"pooling_mode": "lasttoken"}, "lasttoken"),
+        ({"pooling_mode": ["cls", "mean"]}, "cls and mean"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, "cls_token and max_tokens"),
+        ({"pooling_mode_weightedmean_tokens": True}, "weightedmean_tokens"),
+    ],
+)
+def test_another_pooling_is_refused(folder, tmp_path, config, found):
+    """An embedding that the encoder was not trained to give would be silently worse."""
+    pool(folder, config)
+    with pytest.raises(ValueError, match=rf"1_Pooling/config\.json: pools by {found}; want one of mean, cls, max"):
+        export_bundle(folder, tmp_path / "bundle", TAXONOMY, window=16, overlap=6)
+    assert not (tmp_path / "bundle").exists()
 
 
 @pytest.mark.parametrize("name", FILES)

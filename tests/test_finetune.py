@@ -1,6 +1,7 @@
 """What is tuned in torch is what the graph computes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from severity_clf.cli import app  # noqa: E402
 from severity_clf.fit import finetune as module  # noqa: E402
 from severity_clf.fit.export import window_tokenizer  # noqa: E402
 from severity_clf.fit.finetune import Corpus, Net, finetune, forward, loss_of, tuned_heads  # noqa: E402
-from severity_clf.fit.graph import encoder_graph, with_heads  # noqa: E402
+from severity_clf.fit.graph import POOLINGS, encoder_graph, with_heads  # noqa: E402
 from severity_clf.fit.heads import Heads, interval_loss  # noqa: E402
 from severity_clf.model import SeverityModel  # noqa: E402
 from severity_clf.records import Record  # noqa: E402
@@ -34,18 +35,23 @@ def records(n=48):
     ]
 
 
-def net_of(encoder_dir):
-    net = Net(module._bert(encoder_dir, None), len(TAXONOMY.domains), TAXONOMY.top, 1, VOCABULARY.index("[SEP]"))
+def net_of(encoder_dir, pooling="mean"):
+    sep = VOCABULARY.index("[SEP]")
+    net = Net(module._bert(encoder_dir, None), len(TAXONOMY.domains), TAXONOMY.top, 1, sep, pooling)
     torch.manual_seed(1)
     for parameter in (net.weight, net.table, net.first):
         parameter.data = torch.randn_like(parameter)
     return net.eval()
 
 
-def test_the_tuned_net_gives_the_probabilities_of_the_graph(encoder_dir, tmp_path, monkeypatch):
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_the_tuned_net_gives_the_probabilities_of_the_graph(encoder_dir, tmp_path, monkeypatch, pooling):
     """Another pooling, another hash or another worst window in training would be a model that never ships."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # float32, as the graph that is compared
-    net = net_of(encoder_dir)
+    encoder_dir = shutil.copytree(encoder_dir, tmp_path / "encoder")
+    (encoder_dir / "1_Pooling").mkdir()
+    (encoder_dir / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": pooling}))
+    net = net_of(encoder_dir, pooling)
     table = net.table.detach().numpy()[:-1]
     heads = Heads.rounded(net.weight.detach().numpy(), table, net.thresholds().detach().numpy())
     net.table.data[:-1] = torch.from_numpy(heads.table * heads.scale)

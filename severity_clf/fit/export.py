@@ -12,13 +12,14 @@ from typing import Any
 import onnx
 
 from severity_clf.bundle import check_target, find_bundle, read_bundle, write_bundle
-from severity_clf.fit.graph import encoder_graph, encoder_weights, static_graph
+from severity_clf.fit.graph import encoder_graph, encoder_weights, pooling_in, static_graph
 from severity_clf.fit.normalise import normaliser
 from severity_clf.taxonomy import Taxonomy
 
 WINDOW_TOKENS = 128  # of all-MiniLM-L6-v2's 512: see docs/ablations.md for what wider ones cost
 OVERLAP_TOKENS = 32
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
+MODES = ("cls_token", "mean_tokens", "max_tokens")  # as sentence-transformers writes them
 SPECIAL = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
@@ -35,14 +36,14 @@ def export_encoder(
 
     Args:
         directory: holds `config.json`, `model.safetensors` and `tokenizer.json` of a BERT encoder: `model_type` bert,
-            gelu, absolute positions, a WordPiece vocabulary. Its outputs are pooled by their mean, scaled to unit
-            length, whatever pooling the directory asks for.
+            gelu, absolute positions, a WordPiece vocabulary. Its `1_Pooling/config.json` says how an output's tokens
+            are pooled, by mean, maximum or [CLS]; the mean if there is none. The result is scaled to unit length.
         window: tokens in a window, its [CLS] and [SEP] included.
         overlap: tokens that neighbouring windows share.
 
     Raises:
         FileNotFoundError: one of these files is missing.
-        ValueError: another architecture, or windows that the encoder's positions cannot hold.
+        ValueError: another architecture or pooling, or windows that the encoder's positions cannot hold.
     """
     directory = Path(directory)
     for name in FILES:
@@ -118,7 +119,8 @@ def encoder_directory(bundle: str | Path, directory: Path) -> None:
     from safetensors.numpy import save_file
 
     found = read_bundle(find_bundle(bundle))
-    weights, config = encoder_weights(onnx.load(found.graph))
+    graph = onnx.load(found.graph)
+    weights, config = encoder_weights(graph)
     tokenizer = json.loads(found.tokenizer)
     window, vocabulary = tokenizer["truncation"]["max_length"], tokenizer["model"]["vocab"]
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
@@ -140,8 +142,7 @@ def encoder_directory(bundle: str | Path, directory: Path) -> None:
         ],
         "1_Pooling/config.json": {
             "word_embedding_dimension": config["hidden_size"],
-            "pooling_mode_cls_token": False,
-            "pooling_mode_mean_tokens": True,
+            **{f"pooling_mode_{mode}": mode.startswith(pooling_in(graph)) for mode in MODES},
         },
     }
     for folder in ("1_Pooling", "2_Normalize"):

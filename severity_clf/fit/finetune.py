@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from severity_clf.bundle import read_bundle, write_bundle
 from severity_clf.fit.export import OVERLAP_TOKENS, WINDOW_TOKENS, export_encoder
-from severity_clf.fit.graph import BUCKETS, gram_buckets
+from severity_clf.fit.graph import BUCKETS, gram_buckets, pooling_of
 from severity_clf.fit.heads import NEVER, Heads
 from severity_clf.model import SeverityModel
 from severity_clf.records import Record, label_array
@@ -75,9 +75,11 @@ class Batch:
 class Net(nn.Module):  # type: ignore[misc]  # torch may not be there to be checked against
     """The encoder and the heads, from token ids to P(severity >= level)."""
 
-    def __init__(self, encoder: nn.Module, domains: int, top: int, sources: int, sep: int) -> None:
+    def __init__(
+        self, encoder: nn.Module, domains: int, top: int, sources: int, sep: int, pooling: str = "mean"
+    ) -> None:
         super().__init__()
-        self.encoder, self.sep = encoder, sep
+        self.encoder, self.sep, self.pooling = encoder, sep, pooling
         latents = domains + 1
         dim = encoder.config.hidden_size
         self.weight = nn.Parameter(0.02 * torch.randn(dim, latents))
@@ -101,7 +103,13 @@ class Net(nn.Module):  # type: ignore[misc]  # torch may not be there to be chec
         is_sep = ids == self.sep
         segment = (is_sep.cumsum(dim=1) - is_sep.long()).clamp(max=1)
         hidden = self.encoder(input_ids=ids, attention_mask=mask, token_type_ids=segment).last_hidden_state
-        pooled = (hidden.float() * ((segment == 0) & mask)[..., None]).sum(dim=1)
+        text = ((segment == 0) & mask)[..., None]
+        if self.pooling == "cls":
+            pooled = hidden[:, 0].float()
+        elif self.pooling == "max":
+            pooled = hidden.float().masked_fill(~text, -torch.inf).amax(dim=1)
+        else:
+            pooled = (hidden.float() * text).sum(dim=1)
         count = (grams < BUCKETS).sum(dim=1, keepdim=True).clamp(min=1)
         lexical = functional.embedding_bag(grams, self.table, mode="sum", padding_idx=BUCKETS) / count.sqrt()
         return functional.normalize(pooled, dim=1) @ self.weight + lexical
@@ -253,7 +261,8 @@ def finetune(
     """Tune an encoder on labelled records; a run that was cut off goes on from its last checkpoint.
 
     Args:
-        encoder: a sentence-transformers directory with BERT weights; heads of an earlier run are taken up.
+        encoder: a sentence-transformers directory with BERT weights, pooled as it says; heads of an earlier run are
+            taken up.
         records: what to learn, each as often as there are epochs, times its weight.
         taxonomy: names the domains and levels of their labels.
         out: the sentence-transformers directory to write.
@@ -294,7 +303,7 @@ def finetune(
     weight = torch.tensor([record.weight for record in records], dtype=torch.float32)
     vocabulary = json.loads((encoder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     special = torch.tensor([vocabulary[token] for token in ("[PAD]", "[CLS]", "[SEP]")], device=device)
-    net = Net(bert, len(taxonomy.domains), taxonomy.top, len(names), vocabulary["[SEP]"])
+    net = Net(bert, len(taxonomy.domains), taxonomy.top, len(names), vocabulary["[SEP]"], pooling_of(encoder))
     if (encoder / HEADS).exists():
         take_up(net, encoder / HEADS)
     net.to(device).train()

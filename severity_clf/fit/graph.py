@@ -29,6 +29,8 @@ from severity_clf.fit.heads import Heads
 
 BUCKETS = 2**16
 INT_MAX = 64  # 255 * 64 * 2 < 2**15
+# How a window's tokens become its embedding: the name, and the operator that says so in the graph.
+POOLINGS = {"mean": "Squeeze", "cls": "Gather", "max": "ReduceMax"}
 HEADS = "heads/"  # prefix of every node and weight that belongs to the heads, so that they can be replaced
 _BIGRAM = (0x9E3779B1, 0x85EBCA6B)  # odd 32-bit constants: their products with token ids fit in int64
 _FUSED = "com.microsoft"
@@ -90,16 +92,17 @@ def encoder_graph(directory: str | Path, *, int8: bool = True, buckets: int = BU
     """The encoder without heads, from a sentence-transformers directory with BERT weights.
 
     Args:
-        directory: holds `config.json`, `model.safetensors` and `tokenizer.json`.
+        directory: holds `config.json`, `model.safetensors` and `tokenizer.json`; pooled as `pooling_of` says.
         int8: quantise the encoder; False keeps float32, the reference.
         buckets: rows of the n-gram table that heads will bring.
 
     Raises:
-        ValueError: the directory holds another architecture.
+        ValueError: the directory holds another architecture, or another pooling.
     """
     from safetensors.numpy import load_file
 
     directory = Path(directory)
+    pooling = pooling_of(directory)
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     places = config.get("position_embedding_type", "absolute")
     if config.get("model_type") != "bert" or config.get("hidden_act") != "gelu" or places != "absolute":
@@ -123,7 +126,7 @@ def encoder_graph(directory: str | Path, *, int8: bool = True, buckets: int = BU
     hidden = _embeddings(graph, weights, config, int8)
     for layer in range(config["num_hidden_layers"]):
         hidden = _layer(graph, weights, config, layer, hidden, int8)
-    _pool(graph, hidden, text)
+    _pool(graph, hidden, text, pooling)
     dim = config["hidden_size"]
     return _model(
         graph, [("embedding", TensorProto.FLOAT, ["window", dim]), ("buckets", TensorProto.INT64, ["window", "gram"])]
@@ -302,13 +305,46 @@ def _layer(graph: _Builder, weights: dict[str, Float], config: dict[str, int], l
     return _normalize(graph, weights, config, f"{key}.output.LayerNorm", narrow, attended, name)
 
 
-def _pool(graph: _Builder, hidden: str, text: str) -> None:
-    """The mean over the output's tokens, scaled to unit length."""
-    op = graph.op
-    op("Cast", [text], "text_float", to=TensorProto.FLOAT)
-    op("Unsqueeze", ["text_float", "axis1"], "text_row")  # [window, 1, token]
-    op("MatMul", ["text_row", hidden], "pooled_row")  # the norm takes the place of the mean's divisor
-    op("Squeeze", ["pooled_row", "axis1"], "pooled")
+def pooling_of(directory: Path) -> str:
+    """How a sentence-transformers directory pools the tokens of a text: a name of `POOLINGS`; mean if it does not say.
+
+    Raises:
+        ValueError: it pools in a way that the graph has not.
+    """
+    path = next(iter(sorted(directory.glob("*_Pooling/config.json"))), None)
+    if path is None:
+        return "mean"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    flag = "pooling_mode_"  # sentence-transformers before 6 has one for each way
+    flags = [name.removeprefix(flag) for name, on in config.items() if name.startswith(flag) and on]
+    found = config.get("pooling_mode", flags or "mean")
+    modes = [found] if isinstance(found, str) else list(found)
+    mode = modes[0].split("_")[0]  # at unit length the mean_sqrt_len is the mean
+    if len(modes) > 1 or mode not in POOLINGS:
+        raise ValueError(f"{path}: pools by {' and '.join(modes)}; want one of {', '.join(POOLINGS)}")
+    return mode
+
+
+def pooling_in(graph: onnx.ModelProto) -> str:
+    """The pooling that a graph of `encoder_graph` was built with."""
+    end = next(node.op_type for node in graph.graph.node if node.name == "pooled")
+    return next(name for name, operator in POOLINGS.items() if operator == end)
+
+
+def _pool(graph: _Builder, hidden: str, text: str, pooling: str) -> None:
+    """The output's tokens as one embedding, scaled to unit length."""
+    op, ends = graph.op, POOLINGS[pooling]
+    if pooling == "cls":
+        op(ends, [hidden, graph.weight("cls", 0, np.int64)], "pooled", axis=1)
+    elif pooling == "mean":
+        op("Cast", [text], "text_float", to=TensorProto.FLOAT)
+        op("Unsqueeze", ["text_float", "axis1"], "text_row")  # [window, 1, token]
+        op("MatMul", ["text_row", hidden], "pooled_row")  # the norm takes the place of the mean's divisor
+        op(ends, ["pooled_row", "axis1"], "pooled")
+    else:
+        op("Unsqueeze", [text, graph.weight("axis2", [2], np.int64)], "text_column")
+        op("Where", ["text_column", hidden, graph.weight("lowest", np.finfo(np.float32).min)], "text_hidden")
+        op(ends, ["text_hidden"], "pooled", axes=[1], keepdims=0)
     op("LpNormalization", ["pooled"], "embedding", axis=1, p=2)
 
 
