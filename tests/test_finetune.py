@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,12 +15,12 @@ pytest.importorskip("transformers", reason="the extra `finetune` is not installe
 from severity_clf.bundle import write_bundle  # noqa: E402
 from severity_clf.cli import app  # noqa: E402
 from severity_clf.fit import finetune as module  # noqa: E402
-from severity_clf.fit.export import window_tokenizer  # noqa: E402
+from severity_clf.fit.export import export_encoder, window_tokenizer  # noqa: E402
 from severity_clf.fit.finetune import Corpus, Net, finetune, forward, loss_of, tuned_heads  # noqa: E402
 from severity_clf.fit.graph import POOLINGS, encoder_graph, with_heads  # noqa: E402
 from severity_clf.fit.heads import Heads, interval_loss  # noqa: E402
 from severity_clf.model import SeverityModel  # noqa: E402
-from severity_clf.records import Record  # noqa: E402
+from severity_clf.records import Record, label_array  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default")  # torch and transformers have their own
 SMALL = {"window": 16, "overlap": 6, "prompt_tokens": 4}
@@ -75,6 +76,42 @@ def test_the_loss_of_an_overall_label_is_that_of_the_heads():
     exceed = torch.from_numpy(1 / (1 + np.exp(threshold - latent[:, None])))[:, None]
     found = loss_of(exceed, torch.zeros(3, 0), torch.from_numpy(labels)[:, None], torch.ones(3))
     assert found.item() == pytest.approx(interval_loss(latent, threshold, *labels.T)[0].mean(), abs=1e-5)
+
+
+def test_the_parts_of_a_batch_are_the_batch(encoder_dir, tmp_path, monkeypatch):
+    """What is read at once is a matter of speed: each text is in one part, and says there what it says in the whole."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # float32
+    net, rows = net_of(encoder_dir), [Record(str(row), text, {}, "g") for row, text in enumerate(TEXTS)]
+    write_bundle(tmp_path / "bundle", *export_encoder(encoder_dir, window=16, overlap=6), CARD)
+    corpus = Corpus(SeverityModel(tmp_path / "bundle"), encoder_graph(encoder_dir), rows)
+    (batch,) = corpus.batches(len(rows), 99, 0.0, np.random.default_rng(0))
+    parts = list(batch.parts(3))
+    assert torch.cat([part.rows for part in parts]).tolist() == batch.rows.tolist()
+    assert [len(part.rows) for part in parts] == [3, 1]
+    found = [torch.cat(some) for some in zip(*(forward(net, part, torch.zeros(4, 2)) for part in parts), strict=True)]
+    for part, whole in zip(found, forward(net, batch, torch.zeros(4, 2)), strict=True):
+        torch.testing.assert_close(part, whole, atol=1e-5, rtol=0)
+
+
+def test_a_step_does_not_depend_on_its_parts(encoder_dir, tmp_path, monkeypatch):
+    """Gradients of two halves add up to those of the whole, however the weights are spread."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # float32
+    rows = [replace(record, weight=1.0 + number) for number, record in enumerate(records(8))]
+    write_bundle(tmp_path / "bundle", *export_encoder(encoder_dir, window=16, overlap=6), CARD)
+    corpus = Corpus(SeverityModel(tmp_path / "bundle"), encoder_graph(encoder_dir), rows)
+    (batch,) = corpus.batches(8, 99, 0.0, np.random.default_rng(0))
+    labels = torch.from_numpy(label_array(rows, TAXONOMY).astype(np.int64))
+    weights, sources = torch.tensor([record.weight for record in rows]), torch.arange(8) % 2
+    found = []
+    for size in (8, 3):
+        net = net_of(encoder_dir)
+        net.offset = torch.nn.Parameter(torch.ones(2, 2))
+        loss = module.backward(net, list(batch.parts(size)), labels, weights, sources)
+        found.append((loss, [parameter.grad for parameter in net.parameters() if parameter.requires_grad]))
+    (whole, gradients), (loss, parts) = found
+    assert loss == pytest.approx(whole, abs=1e-5)
+    for one, other in zip(gradients, parts, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
 def test_tuning_learns_and_leaves_a_directory_to_export(encoder_dir, tmp_path):

@@ -46,6 +46,7 @@ RATES = {"encoder": 1e-4, "heads": 2e-3, "table": 5e-3}  # peak learning rates o
 WARM_UP = 0.06  # share of the steps over which they rise, before they fall to 0
 SOURCE_PENALTY = 0.1  # L2 on the sources' offsets
 DROP = 0.1  # share of tokens and of n-grams that a step does not see: the regulariser, since dropout halves CPU speed
+SHARE = 8  # texts of a step that a thread of a CPU takes at once: more do not fit its cache, and are slower
 POOL = 64  # batches that are sorted by length together: little padding, and still mixed
 
 
@@ -70,6 +71,14 @@ class Batch:
     def to(self, device: str) -> Batch:
         """The batch on a device."""
         return Batch(*(getattr(self, name).to(device) for name in Batch.__slots__))
+
+    def parts(self, size: int) -> Iterator[Batch]:
+        """The batch in parts of at most so many texts, whose windows are padded to the longest of theirs."""
+        for start in range(0, len(self.rows), size):
+            here = (self.text >= start) & (self.text < start + size)
+            longest = int(self.mask[here].sum(dim=1).max())
+            ids, mask = self.ids[here, :longest], self.mask[here, :longest]
+            yield Batch(ids, mask, self.grams[here], self.text[here] - start, self.rows[start : start + size])
 
 
 class Net(nn.Module):  # type: ignore[misc]  # torch may not be there to be checked against
@@ -239,6 +248,33 @@ def by_text(net: Net, latent: torch.Tensor, batch: Batch, offset: torch.Tensor) 
     return exceed, relevance
 
 
+def backward(
+    net: Net, parts: Sequence[Batch], labels: torch.Tensor, weights: torch.Tensor, sources: torch.Tensor
+) -> float:
+    """Add to the gradients those of a step's mean loss, one part at a time.
+
+    Args:
+        net: to be tuned.
+        parts: of the step.
+        labels: int64 [n, domain, 2], of all records.
+        weights: float [n].
+        sources: int64 [n], the row of the net's offsets; 0 has none.
+
+    Returns:
+        the loss in nats, without the penalty on offsets.
+    """
+    rows, mean = torch.cat([part.rows for part in parts]), 0.0
+    for part in parts:
+        at, device = part.rows.cpu(), part.ids.device
+        offset = functional.embedding(sources[at].to(device), net.offset, padding_idx=0)
+        exceed, relevance = forward(net, part, offset)
+        loss = loss_of(exceed, relevance, labels[at].to(device), weights[at].to(device))
+        loss = loss * (weights[at].sum() / weights[rows.cpu()].sum()).item()
+        (loss + SOURCE_PENALTY * (offset**2).sum() / len(rows)).backward()
+        mean += loss.item()
+    return mean
+
+
 def finetune(
     encoder: Path,
     records: Sequence[Record],
@@ -311,6 +347,7 @@ def finetune(
     total = epochs * math.ceil(sum(bool(windows) for windows in corpus.bare) / batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, total))
     done = _resume(work / CHECKPOINT, net, optimizer, schedule, total)
+    share = batch if device == "cuda" else SHARE * torch.get_num_threads()
     saved, mean, step = time.monotonic(), 0.0, 0
     with tqdm(total=total, initial=done, desc="tuning", unit="step", mininterval=1.0) as bar:
         for epoch in range(epochs):
@@ -318,16 +355,13 @@ def finetune(
                 step += 1
                 if step <= done:
                     continue
-                part = masked(rows.to(device), vocabulary["[MASK]"], special)
-                offset = functional.embedding(source[rows.rows].to(device), net.offset, padding_idx=0)
-                exceed, relevance = forward(net, part, offset)
-                loss = loss_of(exceed, relevance, labels[rows.rows].to(device), weight[rows.rows].to(device))
                 optimizer.zero_grad()
-                (loss + SOURCE_PENALTY * (offset**2).sum(dim=1).mean()).backward()
+                parts = [masked(part.to(device), vocabulary["[MASK]"], special) for part in rows.parts(share)]
+                loss = backward(net, parts, labels, weight, source)
                 nn.utils.clip_grad_norm_(net.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
-                mean += (loss.item() - mean) / min(step - done, 100)
+                mean += (loss - mean) / min(step - done, 100)
                 bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
                 bar.update()
                 if time.monotonic() - saved > 60 * checkpoint_minutes:
