@@ -425,10 +425,18 @@ def ablations() -> str:
     return table(head, rows) + f"\n\n{report['rows']} rows and their changed copies, read once. {_source(report)}"
 
 
+def heads() -> str:
+    """Heads of other kinds on one frozen encoder."""
+    found = results.read(results.FOLDER / "ablations.json")["heads"]
+    keys = ("classwise_ece", "null_floor", "rps", "mae", "auroc")
+    rows = [[name, f"{one['penalty']:g}", *(_number(one[key]) for key in keys)] for name, one in found["ways"].items()]
+    head = ["", "L2 penalty", "classwise ECE", "null floor", "RPS", "MAE", "AUROC"]
+    return table(head, rows) + f"\n\n{found['rows']} answers. {_source(found)}"
+
+
 def calibrators() -> str:
     """Calibration error of the tuned heads before and after."""
-    report = results.read(results.FOLDER / "ablations.json")
-    found = report["calibrators"]
+    found = results.read(results.FOLDER / "ablations.json")["calibrators"]
     keys = ("classwise_ece", "null_floor", "rps", "mae")
     rows = [[name, *(_number(one[key]) for key in keys)] for name, one in found["ways"].items()]
     curves = [
@@ -440,7 +448,7 @@ def calibrators() -> str:
         table(["", "classwise ECE", "null floor", "RPS", "MAE"], rows)
         + "\n\n"
         + table(["", "answers", "predicted", "came true"], curves)
-        + f"\n\n{found['rows']} answers. {_source(report)}"
+        + f"\n\n{found['rows']} answers. {_source(found)}"
     )
 
 
@@ -937,6 +945,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "data": data,
     "shared": shared,
     "ablations": ablations,
+    "heads": heads,
     "calibrators": calibrators,
     "robustness": robustness,
     "cascade": cascade,
