@@ -36,7 +36,7 @@ from severity_clf.fit.crossfit import Rows, cross_calibrated, recalibrated
 from severity_clf.fit.export import OVERLAP_TOKENS, WINDOW_TOKENS, export_encoder
 from severity_clf.fit.features import embed
 from severity_clf.fit.graph import BUCKETS, with_heads
-from severity_clf.fit.heads import calibrate, exceed_of, fit_heads
+from severity_clf.fit.heads import calibrate, exceed_of, fit_heads, worst_windows
 from severity_clf.model import SeverityModel
 from severity_clf.records import Record, label_array
 from severity_clf.taxonomy import Taxonomy
@@ -134,28 +134,21 @@ def heads_compared(folder: Path, records: Sequence[Record]) -> dict[str, Any]:
 
     model, tuned = SeverityModel(folder / "bundle"), tuned_heads(folder / "tuned")
     windows = embed(model, records, BUCKETS)
-    harm = exceed_of(tuned.latent(windows), tuned.threshold)[:, 0].sum(axis=1)
-    worst = [
-        first + part.argmax() for first, part in zip(windows.first, np.split(harm, windows.first[1:]), strict=True)
-    ]
-    features = windows.only(np.array(worst))
+    overall = exceed_of(tuned.latent(windows), tuned.threshold)[:, :1].sum(axis=2)
+    features = windows.only(worst_windows(overall, windows)[:, 0])
     matrix = sparse.hstack([sparse.csr_matrix(features.embedding), features.grams], format="csr")
     labels = label_array(records, model.taxonomy)
     level, weights, top = labels[:, 0, 0], np.ones(len(records)), model.taxonomy.top
     folds = np.array([fold_of(record.group) for record in records])
 
-    def classes(exceed: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        bounded = np.pad(exceed.astype(float), ((0, 0), (1, 1)), constant_values=((0, 0), (1, 0)))
-        return -np.diff(bounded, axis=1)
-
     def refitted(rest: Rows, held: Rows, penalty: float) -> npt.NDArray[np.floating]:
         ready = calibrate(tuned, tuned.worst(features.take(rest)), labels[rest], weights[rest], penalty=penalty)
-        return classes(ready.exceed(features.take(held))[:, 0])
+        return classes_of(ready.exceed(features.take(held))[:, 0])
 
     def three(rest: Rows, held: Rows, penalty: float) -> npt.NDArray[np.floating]:
-        fitted = partial(fit_heads, top=top, dense_penalty=penalty, gram_penalty=penalty, grade_penalty=1.0)
-        heads = fitted(features.take(rest), labels[rest], weights[rest])
-        return classes(heads.exceed(features.take(held))[:, 0])
+        fit = partial(fit_heads, top=top, dense_penalty=penalty, gram_penalty=penalty, grade_penalty=1.0)
+        heads = fit(features.take(rest), labels[rest], weights[rest])
+        return classes_of(heads.exceed(features.take(held))[:, 0])
 
     def ordinal(rest: Rows, held: Rows, penalty: float) -> npt.NDArray[np.floating]:
         return OrdinalClassifier(penalty).fit(matrix[rest], level[rest]).predict_proba(matrix[held])
@@ -181,6 +174,11 @@ def heads_compared(folder: Path, records: Sequence[Record]) -> dict[str, Any]:
             tried.append({"penalty": penalty, **graded_figures(probs, labels[:, 0])})
         found[name] = min(tried, key=lambda figures: figures["rps"])
     return {"rows": len(records), "ways": found}
+
+
+def classes_of(exceed: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """The probability of each level, [n, level], from P(severity >= k), [n, level-1]."""
+    return -np.diff(np.pad(exceed.astype(float), ((0, 0), (1, 1)), constant_values=((0, 0), (1, 0))), axis=1)
 
 
 def graded_figures(probs: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> dict[str, float]:
@@ -219,10 +217,9 @@ def calibrators(bundle: Path, held: Sequence[Record], cache: Path) -> dict[str, 
     graded = np.array([record.source == "pyrit" for record in held])
     labels, found = labels[graded, 0], {}
     for name, exceed in ways.items():
-        bounded = np.pad(exceed[graded, 0].astype(float), ((0, 0), (1, 1)), constant_values=((0, 0), (1, 0)))
-        curve = metrics.reliability(bounded[:, 2], labels[:, 0] >= 2, bins=5)
+        curve = metrics.reliability(exceed[graded, 0, 1], labels[:, 0] >= 2, bins=5)
         found[name] = {
-            **graded_figures(-np.diff(bounded, axis=1), labels),
+            **graded_figures(classes_of(exceed[graded, 0]), labels),
             "reliability": {
                 "count": curve.count.tolist(),
                 "predicted": curve.predicted.round(4).tolist(),
@@ -257,7 +254,7 @@ def main(
             done["variants"][name] = found
         ordered = {name: done["variants"][name] for name in VARIANTS if name in done["variants"]}
         results.write(out, {**done, "stamp": stamp, "rows": len(rows), "variants": ordered})
-    # What is there of the other parts stays, where what they need is not.
+    # Without the encoders that they need, the other parts keep the figures that they had.
     if (left := folder_of(SHIPPED, work)).is_dir():
         compared = {"stamp": stamp, **heads_compared(left, judges["pyrit"])}
         results.write(out, {**results.read(out), "heads": compared})

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,7 +73,7 @@ def test_the_loss_of_an_overall_label_is_that_of_the_heads():
     latent, threshold = np.array([-1.0, 0.3, 2.0]), np.array([-0.5, 1.0])
     labels = np.array([[0, 0], [1, 2], [1, 1]])
     exceed = torch.from_numpy(1 / (1 + np.exp(threshold - latent[:, None])))[:, None]
-    found = loss_of(exceed, torch.zeros(3, 0), torch.from_numpy(labels)[:, None], torch.ones(3))
+    found = loss_of(exceed, torch.zeros(3, 0), torch.from_numpy(labels)[:, None], torch.full((3,), 1 / 3))
     assert found.item() == pytest.approx(interval_loss(latent, threshold, *labels.T)[0].mean(), abs=1e-5)
 
 
@@ -94,14 +93,15 @@ def test_the_parts_of_a_batch_are_the_batch(encoder_dir, tmp_path, monkeypatch):
 
 
 def test_a_step_does_not_depend_on_its_parts(encoder_dir, tmp_path, monkeypatch):
-    """Gradients of two halves add up to those of the whole, however the weights are spread."""
+    """Gradients of the parts add up to those of the whole, however the weights are spread: one part counts nothing."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # float32
-    rows = [replace(record, weight=1.0 + number) for number, record in enumerate(records(8))]
+    rows = records(8)
     write_bundle(tmp_path / "bundle", *export_encoder(encoder_dir, window=16, overlap=6), CARD)
     corpus = Corpus(SeverityModel(tmp_path / "bundle"), encoder_graph(encoder_dir), rows)
     (batch,) = corpus.batches(8, 99, 0.0, np.random.default_rng(0))
     labels = torch.from_numpy(label_array(rows, TAXONOMY).astype(np.int64))
-    weights, sources = torch.tensor([record.weight for record in rows]), torch.arange(8) % 2
+    weights, sources = torch.arange(1.0, 9.0), torch.arange(8) % 2
+    weights[batch.rows[:3]] = 0
     found = []
     for size in (8, 3):
         net = net_of(encoder_dir)
@@ -112,6 +112,12 @@ def test_a_step_does_not_depend_on_its_parts(encoder_dir, tmp_path, monkeypatch)
     assert loss == pytest.approx(whole, abs=1e-5)
     for one, other in zip(gradients, parts, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_a_step_in_which_nothing_counts_teaches_nothing():
+    """Rows of weight 0 are allowed; a share of nothing would be no number, and end in every weight of the model."""
+    assert module.shares(torch.zeros(3)).tolist() == [0, 0, 0]
+    assert module.shares(torch.tensor([0.0, 1.0, 3.0])).tolist() == [0, 0.25, 0.75]
 
 
 def test_tuning_learns_and_leaves_a_directory_to_export(encoder_dir, tmp_path):

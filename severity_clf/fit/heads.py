@@ -125,7 +125,7 @@ class Heads:
     def worst(self, features: Features) -> Float:
         """The latents of each text's worst window in each domain, float32 [n, domain, latent]."""
         latent = self.latent(features)
-        return latent[_worst(exceed_of(latent, self.threshold).sum(axis=2), features)]
+        return latent[worst_windows(exceed_of(latent, self.threshold).sum(axis=2), features)]
 
 
 def exceed_of(latent: npt.NDArray[np.floating], threshold: npt.NDArray[np.floating]) -> Float:
@@ -135,7 +135,7 @@ def exceed_of(latent: npt.NDArray[np.floating], threshold: npt.NDArray[np.floati
     return np.asarray(np.concatenate([overall, overall * each[..., 2:, :]], axis=-2), np.float32)
 
 
-def _worst(score: Float, features: Features) -> npt.NDArray[np.intp]:
+def worst_windows(score: Float, features: Features) -> npt.NDArray[np.intp]:
     """int [n, domain], the window of each text with the highest score in each domain; the first of equals."""
     best = np.maximum.reduceat(score, features.first)[features.text]
     index = np.where(score == best, np.arange(len(score))[:, None], len(score))
@@ -276,7 +276,7 @@ def fit_heads(
     )
     # The other questions are put to the window that is most likely harmful: one that moved with their own answers would
     # make the loss jump, and L-BFGS stop.
-    features = features.only(_worst(features.embedding @ harm[0] + features.grams @ harm[1], features)[:, 0])
+    features = features.only(worst_windows(features.embedding @ harm[0] + features.grams @ harm[1], features)[:, 0])
     more = base if graded is None else base * graded
     if len(told):
         grade = fit_latent(
@@ -337,7 +337,7 @@ def fit_latent(
     def objective(flat: Double) -> tuple[float, list[Double]]:
         dense, lexical, first, steps, offset = parts.split(flat)
         window = embedding @ dense.astype(embedding.dtype) + grams @ lexical.astype(grams.dtype)
-        worst = _worst(window, features)[:, 0]
+        worst = worst_windows(window, features)[:, 0]
         threshold, gaps = _sorted(first, steps)
         loss, by_latent, by_threshold = interval_loss(window[worst, 0] + offset[sources], threshold, *labels.T)
         by_window = np.zeros_like(window)

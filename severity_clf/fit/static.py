@@ -39,6 +39,7 @@ from severity_clf.fit.finetune import (
     by_text,
     loss_of,
     rate_at,
+    shares,
     take_up,
 )
 from severity_clf.fit.graph import BUCKETS
@@ -195,7 +196,7 @@ def train_static(
                 part = _dropped(rows, drop)
                 offset = functional.embedding(source[rows.rows], net.offset, padding_idx=0)
                 latent = net.latents(part.ids, part.mask, part.grams)
-                loss = loss_of(*by_text(net, latent, part, offset), labels[rows.rows], weight[rows.rows])
+                loss = loss_of(*by_text(net, latent, part, offset), labels[rows.rows], shares(weight[rows.rows]))
                 said, _ = by_text(net, latent, part, torch.zeros_like(offset))
                 loss = loss + taught_loss(said, teacher[rows.rows])
                 for one in optimizers:
